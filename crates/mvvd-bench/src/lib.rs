@@ -1,0 +1,1 @@
+//! Measures MVVD beside its peers.

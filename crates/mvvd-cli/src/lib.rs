@@ -1,0 +1,1 @@
+//! The mvvd command line and REPL.

@@ -1,0 +1,311 @@
+//! The one body of every dense kernel, generic over the CPU's vectors, the element types and the measure.
+//!
+//! A row's sum is always built the same way: chunks of 16 values go by turns to an even and an odd accumulator, a rest
+//! shorter than 16 counts as a chunk padded with zeros, and both are added and folded in half until one value is left.
+//! Rows are taken four at a time to keep the arithmetic units busy, yet each keeps its own accumulators. So a distance
+//! does not depend on the position of the row or on the entry, and the levels that fuse multiply and add agree bit for bit.
+//!
+//! Everything here is `inline(always)`: it becomes part of a `target_feature` function of a level and gets its instructions.
+
+use half::f16;
+
+use super::Dense;
+
+/// Values that one chunk holds.
+pub(super) const LANES: usize = 16;
+/// Rows that are compared with the query at once.
+const GROUP: usize = 4;
+
+/// What the body needs from a CPU: 16 lanes of f32. A value proves that the CPU has the level's instructions.
+pub(super) trait Simd: Copy {
+    /// Sixteen f32 values.
+    type V: Copy;
+    fn zero(self) -> Self::V;
+    fn load(self, chunk: &[f32; LANES]) -> Self::V;
+    /// Fewer than 16 values, then zeros.
+    fn load_rest(self, rest: &[f32]) -> Self::V;
+    fn load_half(self, chunk: &[f16; LANES]) -> Self::V;
+    /// Fewer than 16 values, then zeros.
+    fn load_half_rest(self, rest: &[f16]) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn abs(self, a: Self::V) -> Self::V;
+    /// `a * b + c`.
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The sum of each vector's lanes, folded in half: lane i + 8 onto i, then 4, 2 and 1.
+    fn fold(self, v: [Self::V; GROUP]) -> [f32; GROUP];
+    /// As [`Simd::fold`], for one.
+    fn fold_one(self, v: Self::V) -> f32;
+    /// Asks for the cache line at `place`, which need not be inside any object.
+    fn prefetch<T>(self, place: *const T);
+}
+
+/// A type of vector values.
+pub(super) trait Element: Copy {
+    fn load<S: Simd>(simd: S, chunk: &[Self; LANES]) -> S::V;
+    fn load_rest<S: Simd>(simd: S, rest: &[Self]) -> S::V;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, chunk: &[Self; LANES]) -> S::V {
+        simd.load(chunk)
+    }
+
+    #[inline(always)]
+    fn load_rest<S: Simd>(simd: S, rest: &[Self]) -> S::V {
+        simd.load_rest(rest)
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, chunk: &[Self; LANES]) -> S::V {
+        simd.load_half(chunk)
+    }
+
+    #[inline(always)]
+    fn load_rest<S: Simd>(simd: S, rest: &[Self]) -> S::V {
+        simd.load_half_rest(rest)
+    }
+}
+
+/// What is summed over the dimensions, and the distance that follows from the sums.
+trait Measure: Copy {
+    /// How many sums: 1, or 2 with the row's squared norm.
+    const WITH_NORM: bool = false;
+    fn step<S: Simd>(simd: S, query: S::V, row: S::V, sum: S::V) -> S::V;
+    fn distance(self, sum: f32, norm: f32) -> f64;
+}
+
+#[derive(Clone, Copy)]
+struct SquaredDifferences;
+
+impl Measure for SquaredDifferences {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, query: S::V, row: S::V, sum: S::V) -> S::V {
+        let difference = simd.sub(query, row);
+        simd.mul_add(difference, difference, sum)
+    }
+
+    #[inline(always)]
+    fn distance(self, sum: f32, _: f32) -> f64 {
+        f64::from(sum)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Differences;
+
+impl Measure for Differences {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, query: S::V, row: S::V, sum: S::V) -> S::V {
+        simd.add(sum, simd.abs(simd.sub(query, row)))
+    }
+
+    #[inline(always)]
+    fn distance(self, sum: f32, _: f32) -> f64 {
+        f64::from(sum)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Products;
+
+impl Measure for Products {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, query: S::V, row: S::V, sum: S::V) -> S::V {
+        simd.mul_add(query, row, sum)
+    }
+
+    #[inline(always)]
+    fn distance(self, sum: f32, _: f32) -> f64 {
+        // Not `-sum`: a product of 0 must not become -0.
+        0.0 - f64::from(sum)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Angle {
+    /// The query's squared norm, rounded like a row's.
+    query_norm: f64,
+}
+
+impl Measure for Angle {
+    const WITH_NORM: bool = true;
+
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, query: S::V, row: S::V, sum: S::V) -> S::V {
+        simd.mul_add(query, row, sum)
+    }
+
+    #[inline(always)]
+    fn distance(self, sum: f32, norm: f32) -> f64 {
+        let cosine = f64::from(sum) / (self.query_norm * f64::from(norm)).sqrt();
+        // NaN (a norm of 0) passes through `clamp`.
+        1.0 - cosine.clamp(-1.0, 1.0)
+    }
+}
+
+/// The distance from `query` to the rows that `ordinals` names, or to all rows in order.
+#[inline(always)]
+pub(super) fn distances<S: Simd, Q: Element, E: Element>(
+    simd: S,
+    metric: Dense,
+    query: &[Q],
+    rows: &[E],
+    ordinals: Option<&[u32]>,
+    out: &mut [f64],
+) {
+    match metric {
+        Dense::L2 => {
+            pick(simd, SquaredDifferences, query, rows, ordinals, out);
+            for distance in out {
+                *distance = distance.sqrt();
+            }
+        }
+        Dense::L2Squared => pick(simd, SquaredDifferences, query, rows, ordinals, out),
+        Dense::Dot => pick(simd, Products, query, rows, ordinals, out),
+        Dense::L1 => pick(simd, Differences, query, rows, ordinals, out),
+        Dense::Cosine => {
+            let [(norm, _)] = sums::<S, Products, Q, Q, 1, false>(simd, query, [query], [query]);
+            pick(simd, Angle { query_norm: f64::from(norm) }, query, rows, ordinals, out);
+        }
+    }
+}
+
+#[inline(always)]
+fn pick<S: Simd, M: Measure, Q: Element, E: Element>(
+    simd: S,
+    measure: M,
+    query: &[Q],
+    rows: &[E],
+    ordinals: Option<&[u32]>,
+    out: &mut [f64],
+) {
+    match ordinals {
+        None => walk::<S, M, Q, E, false>(simd, measure, query, rows, |i| i, out),
+        Some(ordinals) => walk::<S, M, Q, E, true>(simd, measure, query, rows, |i| ordinals[i] as usize, out),
+    }
+}
+
+/// The distances to the rows `ordinal(0)`, `ordinal(1)`, …
+#[inline(always)]
+fn walk<S: Simd, M: Measure, Q: Element, E: Element, const PREFETCH: bool>(
+    simd: S,
+    measure: M,
+    query: &[Q],
+    rows: &[E],
+    ordinal: impl Fn(usize) -> usize,
+    out: &mut [f64],
+) {
+    let dim = query.len();
+    let count = out.len();
+    let mut i = 0;
+    while i + GROUP <= count {
+        let mut group = [&rows[..0]; GROUP];
+        let mut next = group;
+        for k in 0..GROUP {
+            group[k] = &rows[ordinal(i + k) * dim..][..dim];
+        }
+        if PREFETCH {
+            for k in 0..GROUP {
+                // The last groups prefetch the last row: harmless, and no branch in the loop.
+                next[k] = &rows[ordinal((i + GROUP + k).min(count - 1)) * dim..][..dim];
+            }
+        }
+        let found = sums::<S, M, Q, E, GROUP, PREFETCH>(simd, query, group, next);
+        for k in 0..GROUP {
+            out[i + k] = measure.distance(found[k].0, found[k].1);
+        }
+        i += GROUP;
+    }
+    while i < count {
+        let row = &rows[ordinal(i) * dim..][..dim];
+        let [(sum, norm)] = sums::<S, M, Q, E, 1, false>(simd, query, [row], [row]);
+        out[i] = measure.distance(sum, norm);
+        i += 1;
+    }
+}
+
+/// For each of `N` rows the sum and, if the measure wants it, the squared norm. Asks for the rows of `next` meanwhile.
+#[inline(always)]
+fn sums<S: Simd, M: Measure, Q: Element, E: Element, const N: usize, const PREFETCH: bool>(
+    simd: S,
+    query: &[Q],
+    rows: [&[E]; N],
+    next: [&[E]; N],
+) -> [(f32, f32); N] {
+    let (query_chunks, query_rest) = query.as_chunks::<LANES>();
+    let chunks = query_chunks.len();
+    let mut row_chunks: [&[[E; LANES]]; N] = [&[]; N];
+    let mut row_rests: [&[E]; N] = [&[]; N];
+    for k in 0..N {
+        let (whole, rest) = rows[k].as_chunks::<LANES>();
+        row_chunks[k] = &whole[..chunks];
+        row_rests[k] = rest;
+    }
+
+    let mut sum = [[simd.zero(); 2]; N];
+    let mut norm = [[simd.zero(); 2]; N];
+    let mut step = |at: usize, turn: usize| {
+        let q = Q::load(simd, &query_chunks[at]);
+        for k in 0..N {
+            if PREFETCH {
+                simd.prefetch(next[k].as_ptr().wrapping_add(at * LANES));
+            }
+            let r = E::load(simd, &row_chunks[k][at]);
+            sum[k][turn] = M::step(simd, q, r, sum[k][turn]);
+            if M::WITH_NORM {
+                norm[k][turn] = simd.mul_add(r, r, norm[k][turn]);
+            }
+        }
+    };
+    let mut at = 0;
+    while at + 2 <= chunks {
+        step(at, 0);
+        step(at + 1, 1);
+        at += 2;
+    }
+    if at < chunks {
+        step(at, 0);
+    }
+    if !query_rest.is_empty() {
+        // Always to the odd one: which it is matters to nobody, that it is fixed does.
+        let q = Q::load_rest(simd, query_rest);
+        for k in 0..N {
+            let r = E::load_rest(simd, row_rests[k]);
+            sum[k][1] = M::step(simd, q, r, sum[k][1]);
+            if M::WITH_NORM {
+                norm[k][1] = simd.mul_add(r, r, norm[k][1]);
+            }
+        }
+    }
+
+    let sums = fold(simd, sum);
+    let norms = if M::WITH_NORM { fold(simd, norm) } else { [0.0; N] };
+    let mut found = [(0.0, 0.0); N];
+    for k in 0..N {
+        found[k] = (sums[k], norms[k]);
+    }
+    found
+}
+
+/// Adds the even and the odd accumulator of each row, then their lanes.
+#[inline(always)]
+fn fold<S: Simd, const N: usize>(simd: S, v: [[S::V; 2]; N]) -> [f32; N] {
+    let mut folded = [0.0; N];
+    if N == GROUP {
+        let mut joined = [simd.zero(); GROUP];
+        for k in 0..N {
+            joined[k] = simd.add(v[k][0], v[k][1]);
+        }
+        let four = simd.fold(joined);
+        folded.copy_from_slice(&four[..N]);
+    } else {
+        for k in 0..N {
+            folded[k] = simd.fold_one(simd.add(v[k][0], v[k][1]));
+        }
+    }
+    folded
+}

@@ -1,0 +1,323 @@
+//! Distances from one query to many rows, in the fastest way that this CPU has.
+//!
+//! | module | |
+//! |---|---|
+//! | `body` | the one body of every dense kernel |
+//! | `bits` | Hamming and Jaccard |
+//! | `sparse` | sparse vectors |
+//! | `x86`, `aarch64`, `scalar` | the levels: the bodies compiled for the CPU's instructions |
+//! | `portable` | sixteen lanes without intrinsics |
+//!
+//! Numbers are as pgvector's: sums in f32 (of f16 values too), the last step in f64. A sum beyond f32 is infinite, and a
+//! squared norm below it is 0. The same query and row give the same bits through every function and in every position,
+//! so ties are exact. The levels with fused multiply-add agree bit for bit; `scalar` rounds once more per step.
+//!
+//! Lengths must fit: rows of as many values as the query has. That is the caller's part, and asserted once per call.
+//! So is the metric: the metrics of bits give NaN for numbers, and the metrics of numbers give NaN for bits.
+#![expect(unsafe_code, reason = "the functions of a level are unsafe to call unless the CPU has its features")]
+
+use std::sync::LazyLock;
+
+use half::f16;
+
+use crate::metric::Metric;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+mod bits;
+mod body;
+mod portable;
+mod scalar;
+mod sparse;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use sparse::{Sparse, distance_sparse, dot_sparse, norm_sparse};
+
+/// Distances from `query` to each row of `rows` (row-major, `out.len()` rows).
+pub fn distances_f32(metric: Metric, query: &[f32], rows: &[f32], out: &mut [f64]) {
+    Kernels::active().distances_f32(metric, query, rows, out);
+}
+
+/// Distances from `query` to the rows at `ordinals`, in that order. Fetches the next rows while it computes.
+pub fn distances_f32_at(metric: Metric, query: &[f32], rows: &[f32], ordinals: &[u32], out: &mut [f64]) {
+    Kernels::active().distances_f32_at(metric, query, rows, ordinals, out);
+}
+
+/// As [`distances_f32`], over rows of f16.
+pub fn distances_f16(metric: Metric, query: &[f32], rows: &[f16], out: &mut [f64]) {
+    Kernels::active().distances_f16(metric, query, rows, out);
+}
+
+/// As [`distances_f32_at`], over rows of f16.
+pub fn distances_f16_at(metric: Metric, query: &[f32], rows: &[f16], ordinals: &[u32], out: &mut [f64]) {
+    Kernels::active().distances_f16_at(metric, query, rows, ordinals, out);
+}
+
+/// Hamming or Jaccard distances from `query` to each row of `rows`, each of `query.len()` bytes.
+pub fn distances_bits(metric: Metric, query: &[u8], rows: &[u8], out: &mut [f64]) {
+    Kernels::active().distances_bits(metric, query, rows, out);
+}
+
+/// Hamming or Jaccard distances from `query` to the rows at `ordinals`, in that order.
+pub fn distances_bits_at(metric: Metric, query: &[u8], rows: &[u8], ordinals: &[u32], out: &mut [f64]) {
+    Kernels::active().distances_bits_at(metric, query, rows, ordinals, out);
+}
+
+/// The distance of two vectors.
+pub fn distance_f32(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    Kernels::active().distance_f32(metric, a, b)
+}
+
+/// The distance of two vectors of f16, computed in f32.
+pub fn distance_f16(metric: Metric, a: &[f16], b: &[f16]) -> f64 {
+    Kernels::active().distance_f16(metric, a, b)
+}
+
+/// The distance of a vector of f32 and one of f16, computed in f32.
+pub fn distance_f32_f16(metric: Metric, a: &[f32], b: &[f16]) -> f64 {
+    Kernels::active().distance_f32_f16(metric, a, b)
+}
+
+/// The Hamming or Jaccard distance of two bit vectors.
+pub fn distance_bits(metric: Metric, a: &[u8], b: &[u8]) -> f64 {
+    Kernels::active().distance_bits(metric, a, b)
+}
+
+/// The Euclidean length of a vector, summed in f64.
+pub fn norm_f32(v: &[f32]) -> f64 {
+    norm(v, f64::from)
+}
+
+/// The Euclidean length of a vector of f16, summed in f64.
+pub fn norm_f16(v: &[f16]) -> f64 {
+    norm(v, |x| f64::from(portable::widen(x)))
+}
+
+/// The level in use: `avx512`, `avx2`, `neon` or `scalar`. Chosen once, for the CPU the process runs on.
+pub fn level() -> &'static str {
+    Kernels::active().level()
+}
+
+/// The kernels of one level. The functions of this module use [`Kernels::active`]; tests and benchmarks compare levels.
+#[derive(Clone, Copy)]
+pub struct Kernels(&'static Table);
+
+impl Kernels {
+    /// The fastest level that this CPU has.
+    pub fn active() -> Self {
+        Self(&TABLES[0])
+    }
+
+    /// Every level that this CPU has, fastest first; `scalar` is the last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        TABLES.iter().map(Self)
+    }
+
+    /// The level's name.
+    pub fn level(self) -> &'static str {
+        self.0.level
+    }
+
+    /// [`distances_f32`] at this level.
+    pub fn distances_f32(self, metric: Metric, query: &[f32], rows: &[f32], out: &mut [f64]) {
+        dense(self.0.f32_f32, metric, query, rows, None, out);
+    }
+
+    /// [`distances_f32_at`] at this level.
+    pub fn distances_f32_at(self, metric: Metric, query: &[f32], rows: &[f32], ordinals: &[u32], out: &mut [f64]) {
+        dense(self.0.f32_f32, metric, query, rows, Some(ordinals), out);
+    }
+
+    /// [`distances_f16`] at this level.
+    pub fn distances_f16(self, metric: Metric, query: &[f32], rows: &[f16], out: &mut [f64]) {
+        dense(self.0.f32_f16, metric, query, rows, None, out);
+    }
+
+    /// [`distances_f16_at`] at this level.
+    pub fn distances_f16_at(self, metric: Metric, query: &[f32], rows: &[f16], ordinals: &[u32], out: &mut [f64]) {
+        dense(self.0.f32_f16, metric, query, rows, Some(ordinals), out);
+    }
+
+    /// [`distances_bits`] at this level.
+    pub fn distances_bits(self, metric: Metric, query: &[u8], rows: &[u8], out: &mut [f64]) {
+        binary(self.0.bits, metric, query, rows, None, out);
+    }
+
+    /// [`distances_bits_at`] at this level.
+    pub fn distances_bits_at(self, metric: Metric, query: &[u8], rows: &[u8], ordinals: &[u32], out: &mut [f64]) {
+        binary(self.0.bits, metric, query, rows, Some(ordinals), out);
+    }
+
+    /// [`distance_f32`] at this level.
+    pub fn distance_f32(self, metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+        one(|out| dense(self.0.f32_f32, metric, a, b, None, out))
+    }
+
+    /// [`distance_f16`] at this level.
+    pub fn distance_f16(self, metric: Metric, a: &[f16], b: &[f16]) -> f64 {
+        one(|out| dense(self.0.f16_f16, metric, a, b, None, out))
+    }
+
+    /// [`distance_f32_f16`] at this level.
+    pub fn distance_f32_f16(self, metric: Metric, a: &[f32], b: &[f16]) -> f64 {
+        one(|out| dense(self.0.f32_f16, metric, a, b, None, out))
+    }
+
+    /// [`distance_bits`] at this level.
+    pub fn distance_bits(self, metric: Metric, a: &[u8], b: &[u8]) -> f64 {
+        one(|out| binary(self.0.bits, metric, a, b, None, out))
+    }
+}
+
+/// The functions of one level; they may be called only on a CPU that has the level's features.
+struct Table {
+    level: &'static str,
+    f32_f32: DenseFn<f32, f32>,
+    f32_f16: DenseFn<f32, f16>,
+    f16_f16: DenseFn<f16, f16>,
+    bits: unsafe fn(Binary, &[u8], &[u8], Option<&[u32]>, &mut [f64]),
+}
+
+/// Metric, query, rows, which rows (all if none), distances.
+type DenseFn<Q, E> = unsafe fn(Dense, &[Q], &[E], Option<&[u32]>, &mut [f64]);
+
+/// Built by looking at the CPU, so every table's features are there.
+static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
+    let mut tables = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    tables.extend(x86::tables());
+    #[cfg(target_arch = "aarch64")]
+    tables.extend(aarch64::tables());
+    tables.push(scalar::table());
+    tables
+});
+
+/// The metrics of numbers.
+#[derive(Clone, Copy, Debug)]
+enum Dense {
+    L2,
+    L2Squared,
+    Dot,
+    Cosine,
+    L1,
+}
+
+/// The metrics of bits.
+#[derive(Clone, Copy, Debug)]
+enum Binary {
+    Hamming,
+    Jaccard,
+}
+
+fn dense<Q, E>(
+    kernel: DenseFn<Q, E>,
+    metric: Metric,
+    query: &[Q],
+    rows: &[E],
+    ordinals: Option<&[u32]>,
+    out: &mut [f64],
+) {
+    check(query.len(), rows.len(), ordinals, out.len());
+    let metric = match metric {
+        Metric::L2 => Dense::L2,
+        Metric::L2Squared => Dense::L2Squared,
+        Metric::Dot => Dense::Dot,
+        Metric::Cosine => Dense::Cosine,
+        Metric::L1 => Dense::L1,
+        Metric::Hamming | Metric::Jaccard => return refuse(metric, out),
+    };
+    // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
+    unsafe { kernel(metric, query, rows, ordinals, out) }
+}
+
+fn binary(
+    kernel: unsafe fn(Binary, &[u8], &[u8], Option<&[u32]>, &mut [f64]),
+    metric: Metric,
+    query: &[u8],
+    rows: &[u8],
+    ordinals: Option<&[u32]>,
+    out: &mut [f64],
+) {
+    check(query.len(), rows.len(), ordinals, out.len());
+    let metric = match metric {
+        Metric::Hamming => Binary::Hamming,
+        Metric::Jaccard => Binary::Jaccard,
+        _ => return refuse(metric, out),
+    };
+    // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
+    unsafe { kernel(metric, query, rows, ordinals, out) }
+}
+
+fn check(dim: usize, values: usize, ordinals: Option<&[u32]>, count: usize) {
+    let Some(ordinals) = ordinals else {
+        assert_eq!(dim * count, values, "{count} rows of {dim} values");
+        return;
+    };
+    assert_eq!(ordinals.len(), count, "one distance for each ordinal");
+    if let Some(&last) = ordinals.iter().max() {
+        assert!((last as usize + 1) * dim <= values, "row {last} of {dim} values, got {values} values");
+    }
+}
+
+#[cold]
+fn refuse(metric: Metric, out: &mut [f64]) {
+    debug_assert!(false, "{metric} does not measure this type of vector");
+    out.fill(f64::NAN);
+}
+
+fn one(fill: impl FnOnce(&mut [f64])) -> f64 {
+    let mut out = [0.0];
+    fill(&mut out);
+    out[0]
+}
+
+fn norm<T: Copy>(v: &[T], widen: impl Fn(T) -> f64) -> f64 {
+    let (chunks, rest) = v.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for chunk in chunks {
+        for i in 0..8 {
+            let x = widen(chunk[i]);
+            sums[i] += x * x;
+        }
+    }
+    for (sum, &x) in sums.iter_mut().zip(rest) {
+        *sum += widen(x) * widen(x);
+    }
+    sums.iter().sum::<f64>().sqrt()
+}
+
+/// The dense functions of one level: the body, compiled with the features in the attribute.
+macro_rules! dense_entries {
+    ($(#[$features:meta])? $simd:expr => $f32_f32:ident, $f32_f16:ident, $f16_f16:ident) => {
+        dense_entries!(@ $(#[$features])? $simd, $f32_f32, f32, f32);
+        dense_entries!(@ $(#[$features])? $simd, $f32_f16, f32, half::f16);
+        dense_entries!(@ $(#[$features])? $simd, $f16_f16, half::f16, half::f16);
+    };
+    (@ $(#[$features:meta])? $simd:expr, $name:ident, $query:ty, $row:ty) => {
+        $(#[$features])?
+        fn $name(
+            metric: super::Dense,
+            query: &[$query],
+            rows: &[$row],
+            ordinals: Option<&[u32]>,
+            out: &mut [f64],
+        ) {
+            super::body::distances($simd, metric, query, rows, ordinals, out);
+        }
+    };
+}
+use dense_entries;
+
+/// The function over bits of one level.
+macro_rules! bits_entry {
+    ($(#[$features:meta])? $name:ident) => {
+        $(#[$features])?
+        fn $name(metric: super::Binary, query: &[u8], rows: &[u8], ordinals: Option<&[u32]>, out: &mut [f64]) {
+            super::bits::distances(metric, query, rows, ordinals, out);
+        }
+    };
+}
+use bits_entry;

@@ -1,0 +1,275 @@
+//! The levels of x86-64: AVX-512 and AVX2.
+//!
+//! Intrinsics, because they measure faster than arrays that the compiler vectorises (`docs/benchmarks.md`).
+#![expect(unsafe_code, reason = "CPU intrinsics; each level is entered only after its features were detected")]
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::body::{LANES, Simd};
+use super::{Table, bits_entry, dense_entries};
+
+/// The levels that this CPU has, fastest first.
+pub(super) fn tables() -> Vec<Table> {
+    let mut tables = Vec::new();
+    let popcnt = is_x86_feature_detected!("popcnt");
+    if is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && popcnt
+    {
+        tables.push(Table {
+            level: "avx512",
+            f32_f32: avx512_f32_f32,
+            f32_f16: avx512_f32_f16,
+            f16_f16: avx512_f16_f16,
+            bits: if is_x86_feature_detected!("avx512vpopcntdq") { vpopcnt_bits } else { popcnt_bits },
+        });
+    }
+    if is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && popcnt
+    {
+        tables.push(Table {
+            level: "avx2",
+            f32_f32: avx2_f32_f32,
+            f32_f16: avx2_f32_f16,
+            f16_f16: avx2_f16_f16,
+            bits: popcnt_bits,
+        });
+    }
+    tables
+}
+
+dense_entries! {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
+    Avx512(()) => avx512_f32_f32, avx512_f32_f16, avx512_f16_f16
+}
+dense_entries! {
+    #[target_feature(enable = "avx2,fma,f16c,popcnt")]
+    Avx2(()) => avx2_f32_f32, avx2_f32_f16, avx2_f16_f16
+}
+bits_entry! {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt")]
+    vpopcnt_bits
+}
+bits_entry! {
+    #[target_feature(enable = "popcnt")]
+    popcnt_bits
+}
+
+/// Exists only inside this module's AVX-512 functions, so the CPU has AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy)]
+struct Avx512(());
+
+/// Exists only inside this module's AVX2 functions, so the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+struct Avx2(());
+
+impl Simd for Avx512 {
+    type V = __m512;
+
+    #[inline(always)]
+    fn zero(self) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn load(self, chunk: &[f32; LANES]) -> __m512 {
+        // SAFETY: `self` proves the features; the chunk is 64 readable bytes.
+        unsafe { _mm512_loadu_ps(chunk.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_rest(self, rest: &[f32]) -> __m512 {
+        debug_assert!(rest.len() < LANES);
+        let mask = (1_u16 << rest.len()) - 1;
+        // SAFETY: `self` proves the features; lanes beyond the slice are masked and not read.
+        unsafe { _mm512_maskz_loadu_ps(mask, rest.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_half(self, chunk: &[f16; LANES]) -> __m512 {
+        // SAFETY: `self` proves the features; the chunk is 32 readable bytes.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(chunk.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_half_rest(self, rest: &[f16]) -> __m512 {
+        debug_assert!(rest.len() < LANES);
+        let mask = (1_u16 << rest.len()) - 1;
+        // SAFETY: `self` proves the features; lanes beyond the slice are masked and not read.
+        unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, rest.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_abs_ps(a) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn fold(self, v: [__m512; 4]) -> [f32; 4] {
+        // SAFETY: `self` proves the features; the result is 16 writable bytes.
+        unsafe {
+            // Quarters 0 and 1 of two vectors side by side, then 2 and 3 of both: one addition folds 16 lanes to 8.
+            let ab = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(v[0], v[1]),
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(v[0], v[1]),
+            );
+            let cd = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b01_00_01_00>(v[2], v[3]),
+                _mm512_shuffle_f32x4::<0b11_10_11_10>(v[2], v[3]),
+            );
+            // Even quarters, odd quarters: 8 lanes to 4, one vector to each quarter.
+            let abcd = _mm512_add_ps(
+                _mm512_shuffle_f32x4::<0b10_00_10_00>(ab, cd),
+                _mm512_shuffle_f32x4::<0b11_01_11_01>(ab, cd),
+            );
+            let two = _mm512_add_ps(abcd, _mm512_permute_ps::<0b01_00_11_10>(abcd));
+            let one = _mm512_add_ps(two, _mm512_permute_ps::<0b10_11_00_01>(two));
+            let firsts = _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), one);
+            let mut sums = [0.0; 4];
+            _mm_storeu_ps(sums.as_mut_ptr(), _mm512_castps512_ps128(firsts));
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn fold_one(self, v: __m512) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_eight(_mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v))) }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, place: *const T) {
+        prefetch(place);
+    }
+}
+
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    fn load(self, chunk: &[f32; LANES]) -> Self::V {
+        // SAFETY: `self` proves the features; the chunk is 64 readable bytes.
+        unsafe { [_mm256_loadu_ps(chunk.as_ptr()), _mm256_loadu_ps(chunk.as_ptr().add(8))] }
+    }
+
+    #[inline(always)]
+    fn load_rest(self, rest: &[f32]) -> Self::V {
+        /// A window of 8 that starts at 8 - n has n lanes set.
+        const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        debug_assert!(rest.len() < LANES);
+        let low = rest.len().min(8);
+        let high = rest.len() - low;
+        // SAFETY: `self` proves the features; both windows lie inside the table; lanes beyond the slice are masked and
+        // not read, and the second pointer is at most one past the slice.
+        unsafe {
+            let low_mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - low).cast());
+            let high_mask = _mm256_loadu_si256(MASKS.as_ptr().add(8 - high).cast());
+            let low_lanes = _mm256_maskload_ps(rest.as_ptr(), low_mask);
+            [low_lanes, _mm256_maskload_ps(rest.as_ptr().add(low), high_mask)]
+        }
+    }
+
+    #[inline(always)]
+    fn load_half(self, chunk: &[f16; LANES]) -> Self::V {
+        let halves: *const __m128i = chunk.as_ptr().cast();
+        // SAFETY: `self` proves the features; the chunk is 32 readable bytes.
+        unsafe { [_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves.add(1)))] }
+    }
+
+    #[inline(always)]
+    fn load_half_rest(self, rest: &[f16]) -> Self::V {
+        let mut padded = [f16::ZERO; LANES];
+        padded[..rest.len()].copy_from_slice(rest);
+        self.load_half(&padded)
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+
+    #[inline(always)]
+    fn abs(self, a: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            [_mm256_andnot_ps(sign, a[0]), _mm256_andnot_ps(sign, a[1])]
+        }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+
+    #[inline(always)]
+    fn fold(self, v: [Self::V; 4]) -> [f32; 4] {
+        [self.fold_one(v[0]), self.fold_one(v[1]), self.fold_one(v[2]), self.fold_one(v[3])]
+    }
+
+    #[inline(always)]
+    fn fold_one(self, v: Self::V) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { fold_eight(_mm256_add_ps(v[0], v[1])) }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(self, place: *const T) {
+        prefetch(place);
+    }
+}
+
+/// Eight lanes folded to one.
+#[inline]
+#[target_feature(enable = "avx")]
+fn fold_eight(v: __m256) -> f32 {
+    let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+#[inline(always)]
+fn prefetch<T>(place: *const T) {
+    // SAFETY: every x86-64 CPU has the instruction, and it does not fault on any address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+}

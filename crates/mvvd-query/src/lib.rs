@@ -1,0 +1,1 @@
+//! Sessions, the SQL dialect, planning and execution of MVVD.

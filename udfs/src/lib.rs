@@ -1,0 +1,1 @@
+//! Vector SQL functions, operators, types and casts of MVVD.
