@@ -8,8 +8,14 @@
 
 pub mod convert;
 pub mod error;
+pub mod id;
+pub mod kernels;
 pub mod literal;
+pub mod metric;
+pub mod schema;
 pub mod vector_type;
 
 pub use error::{Error, ErrorKind, Position, Result};
+pub use id::{Ordinal, RowId};
+pub use schema::TableSchema;
 pub use vector_type::{VectorKind, VectorType};

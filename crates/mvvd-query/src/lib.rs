@@ -1,1 +1,38 @@
 //! Sessions, the SQL dialect, planning and execution of MVVD.
+//!
+//! [`Mvvd`] is a database, [`Session`] a connection to it. Every door (SQL, the native API, the command line) enters
+//! through a session; results are Arrow record batches.
+
+mod answer;
+mod bridge;
+mod catalog;
+mod coerce;
+mod copy;
+mod ddl;
+mod dml;
+mod engine;
+mod error;
+mod files;
+mod lexer;
+pub mod native;
+mod prepare;
+mod progress;
+mod returning;
+mod scan_exec;
+mod session;
+mod settings;
+mod statement;
+mod system_tables;
+mod topk;
+pub mod value;
+
+pub use answer::{Answer, RowStream};
+pub use engine::{Config, Mvvd};
+pub use lexer::Statement;
+pub use native::{Combine, CrossVectorQuery, Field, Missing, OnConflict, Query};
+pub use progress::Progress;
+pub use session::{Session, Vocabulary};
+pub use settings::{SETTINGS, Setting, Settings};
+pub use value::Value;
+
+pub use mvvd_core as core;

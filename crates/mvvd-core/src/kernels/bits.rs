@@ -3,78 +3,79 @@
 use super::Binary;
 
 /// Bytes that are counted at once.
-const BLOCK: usize = 64;
-const WORDS: usize = BLOCK / 8;
+pub(super) const BLOCK: usize = 64;
+
+/// What the body needs from a CPU: 512 bits at once. A value proves that the CPU has the level's instructions.
+pub(super) trait Bits: Copy {
+    /// 512 bits, or eight counts.
+    type V: Copy;
+    fn zero(self) -> Self::V;
+    fn load(self, block: &[u8; BLOCK]) -> Self::V;
+    /// Fewer than 64 bytes, then zeros.
+    fn load_rest(self, rest: &[u8]) -> Self::V;
+    fn and(self, a: Self::V, b: Self::V) -> Self::V;
+    fn or(self, a: Self::V, b: Self::V) -> Self::V;
+    fn xor(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `counts` and the number of bits set in each eighth of `bits`.
+    fn add_ones(self, counts: Self::V, bits: Self::V) -> Self::V;
+    /// The sum of eight counts.
+    fn fold(self, counts: Self::V) -> u64;
+}
 
 /// The distance from `query` to the rows that `ordinals` names, or to all rows in order.
 #[inline(always)]
-pub(super) fn distances(metric: Binary, query: &[u8], rows: &[u8], ordinals: Option<&[u32]>, out: &mut [f64]) {
-    match (metric, ordinals) {
-        (Binary::Hamming, None) => walk(hamming, query, rows, |i| i, out),
-        (Binary::Hamming, Some(ordinals)) => walk(hamming, query, rows, |i| ordinals[i] as usize, out),
-        (Binary::Jaccard, None) => walk(jaccard, query, rows, |i| i, out),
-        (Binary::Jaccard, Some(ordinals)) => walk(jaccard, query, rows, |i| ordinals[i] as usize, out),
-    }
-}
-
-#[inline(always)]
-fn walk(
-    distance: impl Fn(&[u8], &[u8]) -> f64,
+pub(super) fn distances<B: Bits>(
+    simd: B,
+    metric: Binary,
     query: &[u8],
     rows: &[u8],
-    ordinal: impl Fn(usize) -> usize,
+    ordinals: Option<&[u32]>,
     out: &mut [f64],
 ) {
     let bytes = query.len();
-    for (i, found) in out.iter_mut().enumerate() {
-        *found = distance(query, &rows[ordinal(i) * bytes..][..bytes]);
+    for i in 0..out.len() {
+        let ordinal = match ordinals {
+            None => i,
+            Some(ordinals) => ordinals[i] as usize,
+        };
+        let row = &rows[ordinal * bytes..][..bytes];
+        out[i] = match metric {
+            Binary::Hamming => hamming(simd, query, row),
+            Binary::Jaccard => jaccard(simd, query, row),
+        };
     }
 }
 
 #[inline(always)]
-fn hamming(a: &[u8], b: &[u8]) -> f64 {
-    count(a, b, |a, b| a ^ b) as f64
-}
-
-#[inline(always)]
-fn jaccard(a: &[u8], b: &[u8]) -> f64 {
-    let shared = count(a, b, |a, b| a & b);
-    if shared == 0 {
-        return 1.0;
-    }
-    1.0 - shared as f64 / count(a, b, |a, b| a | b) as f64
-}
-
-/// How many bits are set in `join` of the two.
-#[inline(always)]
-fn count(a: &[u8], b: &[u8], join: impl Fn(u64, u64) -> u64) -> u64 {
+fn hamming<B: Bits>(simd: B, a: &[u8], b: &[u8]) -> f64 {
     let (a_blocks, a_rest) = a.as_chunks::<BLOCK>();
     let (b_blocks, b_rest) = b.as_chunks::<BLOCK>();
-    let mut counts = [0; WORDS];
+    let mut differing = simd.zero();
     for (a, b) in a_blocks.iter().zip(b_blocks) {
-        let (a, b) = (words(a), words(b));
-        for i in 0..WORDS {
-            counts[i] += u64::from(join(a[i], b[i]).count_ones());
-        }
+        differing = simd.add_ones(differing, simd.xor(simd.load(a), simd.load(b)));
     }
-    let mut total = counts.iter().sum();
-    let (a_words, a_rest) = a_rest.as_chunks::<8>();
-    let (b_words, b_rest) = b_rest.as_chunks::<8>();
-    for (a, b) in a_words.iter().zip(b_words) {
-        total += u64::from(join(u64::from_le_bytes(*a), u64::from_le_bytes(*b)).count_ones());
+    if !a_rest.is_empty() {
+        differing = simd.add_ones(differing, simd.xor(simd.load_rest(a_rest), simd.load_rest(b_rest)));
     }
-    for (a, b) in a_rest.iter().zip(b_rest) {
-        total += u64::from(join(u64::from(*a), u64::from(*b)).count_ones());
-    }
-    total
+    simd.fold(differing) as f64
 }
 
 #[inline(always)]
-fn words(block: &[u8; BLOCK]) -> [u64; WORDS] {
-    let (eights, _) = block.as_chunks::<8>();
-    let mut words = [0; WORDS];
-    for i in 0..WORDS {
-        words[i] = u64::from_le_bytes(eights[i]);
+fn jaccard<B: Bits>(simd: B, a: &[u8], b: &[u8]) -> f64 {
+    let (a_blocks, a_rest) = a.as_chunks::<BLOCK>();
+    let (b_blocks, b_rest) = b.as_chunks::<BLOCK>();
+    let (mut shared, mut all) = (simd.zero(), simd.zero());
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        let (a, b) = (simd.load(a), simd.load(b));
+        shared = simd.add_ones(shared, simd.and(a, b));
+        all = simd.add_ones(all, simd.or(a, b));
     }
-    words
+    if !a_rest.is_empty() {
+        let (a, b) = (simd.load_rest(a_rest), simd.load_rest(b_rest));
+        shared = simd.add_ones(shared, simd.and(a, b));
+        all = simd.add_ones(all, simd.or(a, b));
+    }
+    let shared = simd.fold(shared);
+    // As pgvector, also where both are empty.
+    if shared == 0 { 1.0 } else { 1.0 - shared as f64 / simd.fold(all) as f64 }
 }

@@ -2,7 +2,7 @@
 //!
 //! A row's sum is always built the same way: chunks of 16 values go by turns to an even and an odd accumulator, a rest
 //! shorter than 16 counts as a chunk padded with zeros, and both are added and folded in half until one value is left.
-//! Rows are taken four at a time to keep the arithmetic units busy, yet each keeps its own accumulators. So a distance
+//! Rows are taken up to four at a time to keep the arithmetic units busy, yet each has its own accumulators. So a distance
 //! does not depend on the position of the row or on the entry, and the levels that fuse multiply and add agree bit for bit.
 //!
 //! Everything here is `inline(always)`: it becomes part of a `target_feature` function of a level and gets its instructions.
@@ -16,10 +16,16 @@ pub(super) const LANES: usize = 16;
 /// Rows that are compared with the query at once.
 const GROUP: usize = 4;
 
+/// How far ahead of the group in work rows are prefetched: at least one group, and as many as make this size.
+const PREFETCH_BYTES: usize = 4096;
+const PREFETCH_GROUPS_MAX: usize = 8;
+
 /// What the body needs from a CPU: 16 lanes of f32. A value proves that the CPU has the level's instructions.
 pub(super) trait Simd: Copy {
     /// Sixteen f32 values.
     type V: Copy;
+    /// How many values [`Simd::V`] the CPU's registers hold beside those in passing.
+    const REGISTERS: usize;
     fn zero(self) -> Self::V;
     fn load(self, chunk: &[f32; LANES]) -> Self::V;
     /// Fewer than 16 values, then zeros.
@@ -141,9 +147,10 @@ impl Measure for Angle {
 
     #[inline(always)]
     fn distance(self, sum: f32, norm: f32) -> f64 {
-        let cosine = f64::from(sum) / (self.query_norm * f64::from(norm)).sqrt();
-        // NaN (a norm of 0) passes through `clamp`.
-        1.0 - cosine.clamp(-1.0, 1.0)
+        let norms = self.query_norm * f64::from(norm);
+        let cosine = f64::from(sum) / norms.sqrt();
+        // The sum may differ from 0 although the squares are too small for f32.
+        if norms == 0.0 { f64::NAN } else { 1.0 - cosine.clamp(-1.0, 1.0) }
     }
 }
 
@@ -174,6 +181,27 @@ pub(super) fn distances<S: Simd, Q: Element, E: Element>(
     }
 }
 
+/// The distance of two vectors, without what a block needs around it.
+#[inline(always)]
+pub(super) fn distance<S: Simd, Q: Element, E: Element>(simd: S, metric: Dense, a: &[Q], b: &[E]) -> f64 {
+    match metric {
+        Dense::L2 => pair(simd, SquaredDifferences, a, b).sqrt(),
+        Dense::L2Squared => pair(simd, SquaredDifferences, a, b),
+        Dense::Dot => pair(simd, Products, a, b),
+        Dense::L1 => pair(simd, Differences, a, b),
+        Dense::Cosine => {
+            let [(norm, _)] = sums::<S, Products, Q, Q, 1, false>(simd, a, [a], [a]);
+            pair(simd, Angle { query_norm: f64::from(norm) }, a, b)
+        }
+    }
+}
+
+#[inline(always)]
+fn pair<S: Simd, M: Measure, Q: Element, E: Element>(simd: S, measure: M, a: &[Q], b: &[E]) -> f64 {
+    let [(sum, norm)] = sums::<S, M, Q, E, 1, false>(simd, a, [b], [b]);
+    measure.distance(sum, norm)
+}
+
 #[inline(always)]
 fn pick<S: Simd, M: Measure, Q: Element, E: Element>(
     simd: S,
@@ -184,14 +212,31 @@ fn pick<S: Simd, M: Measure, Q: Element, E: Element>(
     out: &mut [f64],
 ) {
     match ordinals {
-        None => walk::<S, M, Q, E, false>(simd, measure, query, rows, |i| i, out),
-        Some(ordinals) => walk::<S, M, Q, E, true>(simd, measure, query, rows, |i| ordinals[i] as usize, out),
+        None => groups(simd, measure, query, rows, |i| i, out),
+        Some(ordinals) => groups(simd, measure, query, rows, |i| ordinals[i] as usize, out),
     }
 }
 
-/// The distances to the rows `ordinal(0)`, `ordinal(1)`, …
+/// Takes as many rows at once as have their accumulators in registers.
 #[inline(always)]
-fn walk<S: Simd, M: Measure, Q: Element, E: Element, const PREFETCH: bool>(
+fn groups<S: Simd, M: Measure, Q: Element, E: Element>(
+    simd: S,
+    measure: M,
+    query: &[Q],
+    rows: &[E],
+    ordinal: impl Fn(usize) -> usize,
+    out: &mut [f64],
+) {
+    match S::REGISTERS / if M::WITH_NORM { 4 } else { 2 } {
+        GROUP.. => walk::<S, M, Q, E, GROUP>(simd, measure, query, rows, ordinal, out),
+        2.. => walk::<S, M, Q, E, 2>(simd, measure, query, rows, ordinal, out),
+        _ => walk::<S, M, Q, E, 1>(simd, measure, query, rows, ordinal, out),
+    }
+}
+
+/// The distances to the rows `ordinal(0)`, `ordinal(1)`, …, `N` at a time.
+#[inline(always)]
+fn walk<S: Simd, M: Measure, Q: Element, E: Element, const N: usize>(
     simd: S,
     measure: M,
     query: &[Q],
@@ -201,24 +246,21 @@ fn walk<S: Simd, M: Measure, Q: Element, E: Element, const PREFETCH: bool>(
 ) {
     let dim = query.len();
     let count = out.len();
+    let ahead = N * PREFETCH_BYTES.div_ceil(N * (dim * size_of::<E>()).max(1)).clamp(1, PREFETCH_GROUPS_MAX);
     let mut i = 0;
-    while i + GROUP <= count {
-        let mut group = [&rows[..0]; GROUP];
+    while i + N <= count {
+        let mut group = [&rows[..0]; N];
         let mut next = group;
-        for k in 0..GROUP {
+        for k in 0..N {
             group[k] = &rows[ordinal(i + k) * dim..][..dim];
+            // The last groups prefetch the last row: harmless, and no branch in the loop.
+            next[k] = &rows[ordinal((i + ahead + k).min(count - 1)) * dim..][..dim];
         }
-        if PREFETCH {
-            for k in 0..GROUP {
-                // The last groups prefetch the last row: harmless, and no branch in the loop.
-                next[k] = &rows[ordinal((i + GROUP + k).min(count - 1)) * dim..][..dim];
-            }
-        }
-        let found = sums::<S, M, Q, E, GROUP, PREFETCH>(simd, query, group, next);
-        for k in 0..GROUP {
+        let found = sums::<S, M, Q, E, N, true>(simd, query, group, next);
+        for k in 0..N {
             out[i + k] = measure.distance(found[k].0, found[k].1);
         }
-        i += GROUP;
+        i += N;
     }
     while i < count {
         let row = &rows[ordinal(i) * dim..][..dim];
@@ -246,44 +288,33 @@ fn sums<S: Simd, M: Measure, Q: Element, E: Element, const N: usize, const PREFE
         row_rests[k] = rest;
     }
 
-    let mut sum = [[simd.zero(); 2]; N];
-    let mut norm = [[simd.zero(); 2]; N];
-    let mut step = |at: usize, turn: usize| {
-        let q = Q::load(simd, &query_chunks[at]);
-        for k in 0..N {
-            if PREFETCH {
-                simd.prefetch(next[k].as_ptr().wrapping_add(at * LANES));
-            }
-            let r = E::load(simd, &row_chunks[k][at]);
-            sum[k][turn] = M::step(simd, q, r, sum[k][turn]);
-            if M::WITH_NORM {
-                norm[k][turn] = simd.mul_add(r, r, norm[k][turn]);
-            }
-        }
-    };
+    let mut even = [(simd.zero(), simd.zero()); N];
+    let mut odd = even;
     let mut at = 0;
     while at + 2 <= chunks {
-        step(at, 0);
-        step(at + 1, 1);
+        step::<S, M, Q, E, N, PREFETCH>(simd, &query_chunks[at], row_chunks, next, at, &mut even);
+        step::<S, M, Q, E, N, PREFETCH>(simd, &query_chunks[at + 1], row_chunks, next, at + 1, &mut odd);
         at += 2;
     }
     if at < chunks {
-        step(at, 0);
+        step::<S, M, Q, E, N, PREFETCH>(simd, &query_chunks[at], row_chunks, next, at, &mut even);
     }
     if !query_rest.is_empty() {
-        // Always to the odd one: which it is matters to nobody, that it is fixed does.
         let q = Q::load_rest(simd, query_rest);
         for k in 0..N {
             let r = E::load_rest(simd, row_rests[k]);
-            sum[k][1] = M::step(simd, q, r, sum[k][1]);
-            if M::WITH_NORM {
-                norm[k][1] = simd.mul_add(r, r, norm[k][1]);
-            }
+            odd[k] = accumulate::<S, M>(simd, q, r, odd[k]);
         }
     }
 
-    let sums = fold(simd, sum);
-    let norms = if M::WITH_NORM { fold(simd, norm) } else { [0.0; N] };
+    let mut sums = [simd.zero(); N];
+    let mut norms = [simd.zero(); N];
+    for k in 0..N {
+        sums[k] = simd.add(even[k].0, odd[k].0);
+        norms[k] = simd.add(even[k].1, odd[k].1);
+    }
+    let sums = fold(simd, sums);
+    let norms = if M::WITH_NORM { fold(simd, norms) } else { [0.0; N] };
     let mut found = [(0.0, 0.0); N];
     for k in 0..N {
         found[k] = (sums[k], norms[k]);
@@ -291,20 +322,41 @@ fn sums<S: Simd, M: Measure, Q: Element, E: Element, const N: usize, const PREFE
     found
 }
 
-/// Adds the even and the odd accumulator of each row, then their lanes.
+/// Adds one chunk of each row to its accumulators. A function, since a closure does not get the level's instructions.
 #[inline(always)]
-fn fold<S: Simd, const N: usize>(simd: S, v: [[S::V; 2]; N]) -> [f32; N] {
+fn step<S: Simd, M: Measure, Q: Element, E: Element, const N: usize, const PREFETCH: bool>(
+    simd: S,
+    query: &[Q; LANES],
+    rows: [&[[E; LANES]]; N],
+    next: [&[E]; N],
+    at: usize,
+    sums: &mut [(S::V, S::V); N],
+) {
+    let q = Q::load(simd, query);
+    for k in 0..N {
+        if PREFETCH {
+            simd.prefetch(next[k].as_ptr().wrapping_add(at * LANES));
+        }
+        let r = E::load(simd, &rows[k][at]);
+        sums[k] = accumulate::<S, M>(simd, q, r, sums[k]);
+    }
+}
+
+#[inline(always)]
+fn accumulate<S: Simd, M: Measure>(simd: S, q: S::V, r: S::V, (sum, norm): (S::V, S::V)) -> (S::V, S::V) {
+    let norm = if M::WITH_NORM { simd.mul_add(r, r, norm) } else { norm };
+    (M::step(simd, q, r, sum), norm)
+}
+
+/// The sum of each vector's lanes.
+#[inline(always)]
+fn fold<S: Simd, const N: usize>(simd: S, v: [S::V; N]) -> [f32; N] {
     let mut folded = [0.0; N];
     if N == GROUP {
-        let mut joined = [simd.zero(); GROUP];
-        for k in 0..N {
-            joined[k] = simd.add(v[k][0], v[k][1]);
-        }
-        let four = simd.fold(joined);
-        folded.copy_from_slice(&four[..N]);
+        folded.copy_from_slice(&simd.fold([v[0], v[1 % N], v[2 % N], v[3 % N]]));
     } else {
         for k in 0..N {
-            folded[k] = simd.fold_one(simd.add(v[k][0], v[k][1]));
+            folded[k] = simd.fold_one(v[k]);
         }
     }
     folded

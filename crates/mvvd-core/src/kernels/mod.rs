@@ -123,22 +123,22 @@ impl Kernels {
 
     /// [`distances_f32`] at this level.
     pub fn distances_f32(self, metric: Metric, query: &[f32], rows: &[f32], out: &mut [f64]) {
-        dense(self.0.f32_f32, metric, query, rows, None, out);
+        dense(&self.0.dense.f32_f32, metric, query, rows, None, out);
     }
 
     /// [`distances_f32_at`] at this level.
     pub fn distances_f32_at(self, metric: Metric, query: &[f32], rows: &[f32], ordinals: &[u32], out: &mut [f64]) {
-        dense(self.0.f32_f32, metric, query, rows, Some(ordinals), out);
+        dense(&self.0.dense.f32_f32, metric, query, rows, Some(ordinals), out);
     }
 
     /// [`distances_f16`] at this level.
     pub fn distances_f16(self, metric: Metric, query: &[f32], rows: &[f16], out: &mut [f64]) {
-        dense(self.0.f32_f16, metric, query, rows, None, out);
+        dense(&self.0.dense.f32_f16, metric, query, rows, None, out);
     }
 
     /// [`distances_f16_at`] at this level.
     pub fn distances_f16_at(self, metric: Metric, query: &[f32], rows: &[f16], ordinals: &[u32], out: &mut [f64]) {
-        dense(self.0.f32_f16, metric, query, rows, Some(ordinals), out);
+        dense(&self.0.dense.f32_f16, metric, query, rows, Some(ordinals), out);
     }
 
     /// [`distances_bits`] at this level.
@@ -153,36 +153,51 @@ impl Kernels {
 
     /// [`distance_f32`] at this level.
     pub fn distance_f32(self, metric: Metric, a: &[f32], b: &[f32]) -> f64 {
-        one(|out| dense(self.0.f32_f32, metric, a, b, None, out))
+        pair(&self.0.dense.f32_f32, metric, a, b)
     }
 
     /// [`distance_f16`] at this level.
     pub fn distance_f16(self, metric: Metric, a: &[f16], b: &[f16]) -> f64 {
-        one(|out| dense(self.0.f16_f16, metric, a, b, None, out))
+        pair(&self.0.dense.f16_f16, metric, a, b)
     }
 
     /// [`distance_f32_f16`] at this level.
     pub fn distance_f32_f16(self, metric: Metric, a: &[f32], b: &[f16]) -> f64 {
-        one(|out| dense(self.0.f32_f16, metric, a, b, None, out))
+        pair(&self.0.dense.f32_f16, metric, a, b)
     }
 
     /// [`distance_bits`] at this level.
     pub fn distance_bits(self, metric: Metric, a: &[u8], b: &[u8]) -> f64 {
-        one(|out| binary(self.0.bits, metric, a, b, None, out))
+        let mut out = [0.0];
+        binary(self.0.bits, metric, a, b, None, &mut out);
+        out[0]
     }
 }
 
 /// The functions of one level; they may be called only on a CPU that has the level's features.
 struct Table {
     level: &'static str,
-    f32_f32: DenseFn<f32, f32>,
-    f32_f16: DenseFn<f32, f16>,
-    f16_f16: DenseFn<f16, f16>,
-    bits: unsafe fn(Binary, &[u8], &[u8], Option<&[u32]>, &mut [f64]),
+    dense: DenseTable,
+    bits: BitsFn,
+}
+
+/// By type of query and rows.
+struct DenseTable {
+    f32_f32: DenseFns<f32, f32>,
+    f32_f16: DenseFns<f32, f16>,
+    f16_f16: DenseFns<f16, f16>,
+}
+
+struct DenseFns<Q, E> {
+    block: BlockFn<Q, E>,
+    pair: unsafe fn(Dense, &[Q], &[E]) -> f64,
 }
 
 /// Metric, query, rows, which rows (all if none), distances.
-type DenseFn<Q, E> = unsafe fn(Dense, &[Q], &[E], Option<&[u32]>, &mut [f64]);
+type BlockFn<Q, E> = unsafe fn(Dense, &[Q], &[E], Option<&[u32]>, &mut [f64]);
+
+/// As [`BlockFn`], over bits.
+type BitsFn = unsafe fn(Binary, &[u8], &[u8], Option<&[u32]>, &mut [f64]);
 
 /// Built by looking at the CPU, so every table's features are there.
 static TABLES: LazyLock<Vec<Table>> = LazyLock::new(|| {
@@ -212,8 +227,21 @@ enum Binary {
     Jaccard,
 }
 
+impl Dense {
+    fn of(metric: Metric) -> Option<Self> {
+        match metric {
+            Metric::L2 => Some(Self::L2),
+            Metric::L2Squared => Some(Self::L2Squared),
+            Metric::Dot => Some(Self::Dot),
+            Metric::Cosine => Some(Self::Cosine),
+            Metric::L1 => Some(Self::L1),
+            Metric::Hamming | Metric::Jaccard => None,
+        }
+    }
+}
+
 fn dense<Q, E>(
-    kernel: DenseFn<Q, E>,
+    kernels: &DenseFns<Q, E>,
     metric: Metric,
     query: &[Q],
     rows: &[E],
@@ -221,31 +249,28 @@ fn dense<Q, E>(
     out: &mut [f64],
 ) {
     check(query.len(), rows.len(), ordinals, out.len());
-    let metric = match metric {
-        Metric::L2 => Dense::L2,
-        Metric::L2Squared => Dense::L2Squared,
-        Metric::Dot => Dense::Dot,
-        Metric::Cosine => Dense::Cosine,
-        Metric::L1 => Dense::L1,
-        Metric::Hamming | Metric::Jaccard => return refuse(metric, out),
+    let Some(dense) = Dense::of(metric) else {
+        return out.fill(refuse(metric));
     };
     // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
-    unsafe { kernel(metric, query, rows, ordinals, out) }
+    unsafe { (kernels.block)(dense, query, rows, ordinals, out) }
 }
 
-fn binary(
-    kernel: unsafe fn(Binary, &[u8], &[u8], Option<&[u32]>, &mut [f64]),
-    metric: Metric,
-    query: &[u8],
-    rows: &[u8],
-    ordinals: Option<&[u32]>,
-    out: &mut [f64],
-) {
+fn pair<Q, E>(kernels: &DenseFns<Q, E>, metric: Metric, a: &[Q], b: &[E]) -> f64 {
+    assert_eq!(a.len(), b.len(), "vectors of one length");
+    let Some(dense) = Dense::of(metric) else {
+        return refuse(metric);
+    };
+    // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
+    unsafe { (kernels.pair)(dense, a, b) }
+}
+
+fn binary(kernel: BitsFn, metric: Metric, query: &[u8], rows: &[u8], ordinals: Option<&[u32]>, out: &mut [f64]) {
     check(query.len(), rows.len(), ordinals, out.len());
     let metric = match metric {
         Metric::Hamming => Binary::Hamming,
         Metric::Jaccard => Binary::Jaccard,
-        _ => return refuse(metric, out),
+        _ => return out.fill(refuse(metric)),
     };
     // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
     unsafe { kernel(metric, query, rows, ordinals, out) }
@@ -263,15 +288,9 @@ fn check(dim: usize, values: usize, ordinals: Option<&[u32]>, count: usize) {
 }
 
 #[cold]
-fn refuse(metric: Metric, out: &mut [f64]) {
+fn refuse(metric: Metric) -> f64 {
     debug_assert!(false, "{metric} does not measure this type of vector");
-    out.fill(f64::NAN);
-}
-
-fn one(fill: impl FnOnce(&mut [f64])) -> f64 {
-    let mut out = [0.0];
-    fill(&mut out);
-    out[0]
+    f64::NAN
 }
 
 fn norm<T: Copy>(v: &[T], widen: impl Fn(T) -> f64) -> f64 {
@@ -289,34 +308,35 @@ fn norm<T: Copy>(v: &[T], widen: impl Fn(T) -> f64) -> f64 {
     sums.iter().sum::<f64>().sqrt()
 }
 
-/// The dense functions of one level: the body, compiled with the features in the attribute.
-macro_rules! dense_entries {
-    ($(#[$features:meta])? $simd:expr => $f32_f32:ident, $f32_f16:ident, $f16_f16:ident) => {
-        dense_entries!(@ $(#[$features])? $simd, $f32_f32, f32, f32);
-        dense_entries!(@ $(#[$features])? $simd, $f32_f16, f32, half::f16);
-        dense_entries!(@ $(#[$features])? $simd, $f16_f16, half::f16, half::f16);
+/// A `Dense` table of one level: the body, compiled with the features in the attribute.
+macro_rules! dense_table {
+    ($(#[$features:meta])? with $simd:expr => $table:ident) => {
+        const $table: super::DenseTable = super::DenseTable {
+            f32_f32: dense_table!(@ $(#[$features])? with $simd, f32, f32),
+            f32_f16: dense_table!(@ $(#[$features])? with $simd, f32, half::f16),
+            f16_f16: dense_table!(@ $(#[$features])? with $simd, half::f16, half::f16),
+        };
     };
-    (@ $(#[$features:meta])? $simd:expr, $name:ident, $query:ty, $row:ty) => {
+    (@ $(#[$features:meta])? with $simd:expr, $query:ty, $row:ty) => {{
         $(#[$features])?
-        fn $name(
-            metric: super::Dense,
-            query: &[$query],
-            rows: &[$row],
-            ordinals: Option<&[u32]>,
-            out: &mut [f64],
-        ) {
+        fn block(metric: super::Dense, query: &[$query], rows: &[$row], ordinals: Option<&[u32]>, out: &mut [f64]) {
             super::body::distances($simd, metric, query, rows, ordinals, out);
         }
-    };
+        $(#[$features])?
+        fn pair(metric: super::Dense, a: &[$query], b: &[$row]) -> f64 {
+            super::body::distance($simd, metric, a, b)
+        }
+        super::DenseFns { block, pair }
+    }};
 }
-use dense_entries;
+use dense_table;
 
 /// The function over bits of one level.
 macro_rules! bits_entry {
-    ($(#[$features:meta])? $name:ident) => {
+    ($(#[$features:meta])? with $simd:expr => $name:ident) => {
         $(#[$features])?
         fn $name(metric: super::Binary, query: &[u8], rows: &[u8], ordinals: Option<&[u32]>, out: &mut [f64]) {
-            super::bits::distances(metric, query, rows, ordinals, out);
+            super::bits::distances($simd, metric, query, rows, ordinals, out);
         }
     };
 }

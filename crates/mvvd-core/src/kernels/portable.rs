@@ -1,7 +1,8 @@
-//! Sixteen lanes as a plain array, for any CPU: the compiler makes vectors of it where the level allows.
+//! Sixteen lanes, or 512 bits, as a plain array, for any CPU: the compiler makes vectors of it where the level allows.
 
 use half::f16;
 
+use super::bits::{BLOCK, Bits};
 use super::body::{LANES, Simd};
 
 /// With `FMA`, multiply and add are one rounding; only for levels whose CPU has the instruction.
@@ -10,6 +11,8 @@ pub(super) struct Portable<const FMA: bool>;
 
 impl<const FMA: bool> Simd for Portable<FMA> {
     type V = [f32; LANES];
+    // More than there are, but sharing the query's loads measures faster than keeping within them.
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn zero(self) -> Self::V {
@@ -95,6 +98,83 @@ impl<const FMA: bool> Simd for Portable<FMA> {
 
     #[inline(always)]
     fn prefetch<T>(self, _: *const T) {}
+}
+
+/// Eight words of 64 bits.
+#[derive(Clone, Copy)]
+pub(super) struct Words;
+
+impl Bits for Words {
+    type V = [u64; BLOCK / 8];
+
+    #[inline(always)]
+    fn zero(self) -> Self::V {
+        [0; BLOCK / 8]
+    }
+
+    #[inline(always)]
+    fn load(self, block: &[u8; BLOCK]) -> Self::V {
+        let (eights, _) = block.as_chunks::<8>();
+        let mut words = [0; BLOCK / 8];
+        for i in 0..BLOCK / 8 {
+            words[i] = u64::from_le_bytes(eights[i]);
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn load_rest(self, rest: &[u8]) -> Self::V {
+        let (eights, last) = rest.as_chunks::<8>();
+        let mut words = [0; BLOCK / 8];
+        for (word, eight) in words.iter_mut().zip(eights) {
+            *word = u64::from_le_bytes(*eight);
+        }
+        for (i, &byte) in last.iter().enumerate() {
+            words[eights.len()] |= u64::from(byte) << (8 * i);
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn and(self, mut a: Self::V, b: Self::V) -> Self::V {
+        for i in 0..BLOCK / 8 {
+            a[i] &= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn or(self, mut a: Self::V, b: Self::V) -> Self::V {
+        for i in 0..BLOCK / 8 {
+            a[i] |= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn xor(self, mut a: Self::V, b: Self::V) -> Self::V {
+        for i in 0..BLOCK / 8 {
+            a[i] ^= b[i];
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn add_ones(self, mut counts: Self::V, bits: Self::V) -> Self::V {
+        for i in 0..BLOCK / 8 {
+            counts[i] += u64::from(bits[i].count_ones());
+        }
+        counts
+    }
+
+    #[inline(always)]
+    fn fold(self, counts: Self::V) -> u64 {
+        let mut sum = 0;
+        for count in counts {
+            sum += count;
+        }
+        sum
+    }
 }
 
 /// The value of `half`, exactly, without a branch on it, so that a loop over many becomes vector code.

@@ -7,8 +7,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::bits::{BLOCK, Bits};
 use super::body::{LANES, Simd};
-use super::{Table, bits_entry, dense_entries};
+use super::portable::Words;
+use super::{Table, bits_entry, dense_table};
 
 /// The levels that this CPU has, fastest first.
 pub(super) fn tables() -> Vec<Table> {
@@ -22,43 +24,32 @@ pub(super) fn tables() -> Vec<Table> {
     {
         tables.push(Table {
             level: "avx512",
-            f32_f32: avx512_f32_f32,
-            f32_f16: avx512_f32_f16,
-            f16_f16: avx512_f16_f16,
+            dense: AVX512,
             bits: if is_x86_feature_detected!("avx512vpopcntdq") { vpopcnt_bits } else { popcnt_bits },
         });
     }
-    if is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
-        && is_x86_feature_detected!("f16c")
-        && popcnt
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") && popcnt
     {
-        tables.push(Table {
-            level: "avx2",
-            f32_f32: avx2_f32_f32,
-            f32_f16: avx2_f32_f16,
-            f16_f16: avx2_f16_f16,
-            bits: popcnt_bits,
-        });
+        tables.push(Table { level: "avx2", dense: AVX2, bits: popcnt_bits });
     }
     tables
 }
 
-dense_entries! {
+dense_table! {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
-    Avx512(()) => avx512_f32_f32, avx512_f32_f16, avx512_f16_f16
+    with Avx512(()) => AVX512
 }
-dense_entries! {
+dense_table! {
     #[target_feature(enable = "avx2,fma,f16c,popcnt")]
-    Avx2(()) => avx2_f32_f32, avx2_f32_f16, avx2_f16_f16
+    with Avx2(()) => AVX2
 }
 bits_entry! {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,popcnt")]
-    vpopcnt_bits
+    with Vpopcnt(()) => vpopcnt_bits
 }
 bits_entry! {
     #[target_feature(enable = "popcnt")]
-    popcnt_bits
+    with Words => popcnt_bits
 }
 
 /// Exists only inside this module's AVX-512 functions, so the CPU has AVX-512 F, BW, DQ and VL.
@@ -71,6 +62,7 @@ struct Avx2(());
 
 impl Simd for Avx512 {
     type V = __m512;
+    const REGISTERS: usize = 16;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
@@ -171,6 +163,7 @@ impl Simd for Avx512 {
 
 impl Simd for Avx2 {
     type V = [__m256; 2];
+    const REGISTERS: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> Self::V {
@@ -256,6 +249,64 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, place: *const T) {
         prefetch(place);
+    }
+}
+
+/// Exists only inside this module's VPOPCNTDQ function, so the CPU has it, and AVX-512 F and BW.
+#[derive(Clone, Copy)]
+struct Vpopcnt(());
+
+impl Bits for Vpopcnt {
+    type V = __m512i;
+
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn load(self, block: &[u8; BLOCK]) -> __m512i {
+        // SAFETY: `self` proves the features; the block is 64 readable bytes.
+        unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_rest(self, rest: &[u8]) -> __m512i {
+        debug_assert!(rest.len() < BLOCK);
+        let mask = (1_u64 << rest.len()) - 1;
+        // SAFETY: `self` proves the features; bytes beyond the slice are masked and not read.
+        unsafe { _mm512_maskz_loadu_epi8(mask, rest.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_and_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_ones(self, counts: __m512i, bits: __m512i) -> __m512i {
+        // SAFETY: `self` proves the features.
+        unsafe { _mm512_add_epi64(counts, _mm512_popcnt_epi64(bits)) }
+    }
+
+    #[inline(always)]
+    fn fold(self, counts: __m512i) -> u64 {
+        // SAFETY: `self` proves the features. A sum of counts is not negative.
+        unsafe { _mm512_reduce_add_epi64(counts) as u64 }
     }
 }
 

@@ -1,1 +1,0 @@
-//! The mvvd command line and REPL.

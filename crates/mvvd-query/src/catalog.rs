@@ -1,0 +1,208 @@
+//! How DataFusion finds our tables: schemas `public` (tables and files), `mvvd` (system tables) and two for internal use.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, Session, TableProvider};
+use datafusion::common::{DFSchema, Result};
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use mvvd_storage::{Database, Snapshot};
+use parking_lot::RwLock;
+
+use crate::scan_exec::{Scan, ScanExec, with_row_id};
+use crate::system_tables;
+
+/// Name of the catalog.
+pub(crate) const CATALOG: &str = "mvvd";
+/// Schema of the users' tables.
+pub(crate) const PUBLIC: &str = "public";
+/// Schema of the system tables.
+pub(crate) const SYSTEM: &str = "mvvd";
+/// The users' tables with their row numbers, for UPDATE and DELETE.
+pub(crate) const ROWS: &str = "__mvvd_rows";
+/// Relations that live for one statement: files, and rows on their way through a write.
+pub(crate) const SCRATCH: &str = "__mvvd_scratch";
+
+/// The catalog as one session sees it.
+pub(crate) struct Catalog {
+    database: Arc<Database>,
+    scratch: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    settings: Arc<RwLock<crate::Settings>>,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog").finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    pub(crate) fn new(database: Arc<Database>, settings: Arc<RwLock<crate::Settings>>) -> Arc<Self> {
+        Arc::new(Self { database, scratch: RwLock::default(), settings })
+    }
+
+    /// Makes a relation visible under `name` in the scratch schema until the guard goes.
+    pub(crate) fn lend(self: &Arc<Self>, name: String, table: Arc<dyn TableProvider>) -> Lent {
+        self.scratch.write().insert(name.clone(), table);
+        Lent { catalog: Arc::clone(self), name }
+    }
+
+    fn find(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
+        match schema {
+            PUBLIC => match self.database.find(name) {
+                Some(table) => Some(Arc::new(Source::new(name, table.snapshot(), false))),
+                None => self.scratch.read().get(name).cloned(),
+            },
+            ROWS => {
+                let table = self.database.find(name)?;
+                Some(Arc::new(Source::new(name, table.snapshot(), true)))
+            }
+            SYSTEM => system_tables::find(name, &self.database, &self.settings.read()),
+            SCRATCH => self.scratch.read().get(name).cloned(),
+            _ => None,
+        }
+    }
+}
+
+/// A scratch relation; it disappears when this does.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    catalog: Arc<Catalog>,
+    name: String,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.catalog.scratch.write().remove(&self.name);
+    }
+}
+
+/// The single catalog, as DataFusion asks for it.
+#[derive(Debug)]
+pub(crate) struct Catalogs(pub(crate) Arc<Catalog>);
+
+impl CatalogProviderList for Catalogs {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(Schemas(Arc::clone(&self.0))) as Arc<dyn CatalogProvider>)
+    }
+}
+
+#[derive(Debug)]
+struct Schemas(Arc<Catalog>);
+
+impl CatalogProvider for Schemas {
+    fn schema_names(&self) -> Vec<String> {
+        vec![PUBLIC.to_owned(), SYSTEM.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        let name = [PUBLIC, SYSTEM, ROWS, SCRATCH].into_iter().find(|known| *known == name)?;
+        Some(Arc::new(OneSchema { catalog: Arc::clone(&self.0), name }))
+    }
+}
+
+#[derive(Debug)]
+struct OneSchema {
+    catalog: Arc<Catalog>,
+    name: &'static str,
+}
+
+#[async_trait]
+impl SchemaProvider for OneSchema {
+    fn table_names(&self) -> Vec<String> {
+        match self.name {
+            PUBLIC => self.catalog.database.tables().into_iter().map(|(name, _)| name).collect(),
+            SYSTEM => system_tables::NAMES.iter().map(|name| (*name).to_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.catalog.find(self.name, name))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.catalog.find(self.name, name).is_some()
+    }
+}
+
+/// One table at one version, for one statement.
+#[derive(Debug)]
+pub(crate) struct Source {
+    name: String,
+    snapshot: Arc<Snapshot>,
+    schema: arrow::datatypes::SchemaRef,
+}
+
+impl Source {
+    pub(crate) fn new(name: &str, snapshot: Arc<Snapshot>, row_ids: bool) -> Self {
+        let arrow = snapshot.schema().arrow();
+        let schema = if row_ids { Arc::new(with_row_id(arrow)) } else { Arc::clone(arrow) };
+        Self { name: name.to_owned(), snapshot, schema }
+    }
+}
+
+#[async_trait]
+impl TableProvider for Source {
+    fn schema(&self) -> arrow::datatypes::SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let full = DFSchema::try_from(with_row_id(self.snapshot.schema().arrow()))?;
+        let filters =
+            filters.iter().map(|filter| state.create_physical_expr(filter.clone(), &full)).collect::<Result<Vec<_>>>()?;
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let scan = Scan { table: self.name.clone(), snapshot: Arc::clone(&self.snapshot), projection, filters };
+        Ok(Arc::new(ScanExec::new(scan, limit, state.config().target_partitions())?))
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|filter| match is_row_condition(filter) {
+                true => TableProviderFilterPushDown::Exact,
+                false => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+}
+
+/// Whether a condition needs nothing but one row: no subquery, no outer query, no randomness.
+fn is_row_condition(filter: &Expr) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    let needs_more = filter.exists(|e| {
+        Ok(matches!(
+            e,
+            Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_)
+        ))
+    });
+    matches!(needs_more, Ok(false)) && !filter.is_volatile()
+}

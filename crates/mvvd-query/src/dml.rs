@@ -1,0 +1,695 @@
+//! INSERT, UPDATE, DELETE: a query finds the rows and their new values, one call changes the table.
+//!
+//! DataFusion's own DML is not used: it loses conditions (a DELETE with a subquery becomes a DELETE of everything).
+//! Here the condition stays where it was written, in the WHERE of a SELECT over the same table with its row numbers.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::sql::sqlparser::ast::{
+    self, Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, ObjectName, OnConflictAction, OnInsert, Query, Select,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
+};
+use futures::StreamExt;
+use mvvd_core::schema::{CREATED_AT, UPDATED_AT, sql_type};
+use mvvd_core::{Error, Result, RowId, TableSchema, VectorType};
+use mvvd_storage::{Key, Snapshot, Table, keys_of};
+use parking_lot::Mutex;
+
+use crate::Value;
+use crate::answer::Answer;
+use crate::catalog::{ROWS, SCRATCH};
+use crate::coerce::to_table;
+use crate::ddl::{table_name, time_type};
+use crate::error::from_df;
+use crate::prepare::{cast_to, normal};
+use crate::progress::Meter;
+use crate::scan_exec::{ROW_ID, with_row_id};
+use crate::session::Session;
+
+/// One writer a table, from the first read of a statement to its commit.
+#[derive(Debug, Default)]
+pub(crate) struct WriteLocks {
+    tables: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl WriteLocks {
+    /// Waits for the table's writer and becomes it. Taking several locks is done in order of their names.
+    pub(crate) async fn lock(&self, table: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut tables = self.tables.lock();
+            // Locks that nobody holds or waits for are forgotten.
+            tables.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(tables.entry(table.to_owned()).or_default())
+        };
+        lock.lock_owned().await
+    }
+}
+
+/// What a statement will do to a table, decided before anything is changed.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Rows that go.
+    pub(crate) remove: Vec<RowId>,
+    /// Rows that come, in the table's schema.
+    pub(crate) add: Vec<RecordBatch>,
+}
+
+impl Session {
+    pub(crate) async fn insert_statement(&self, insert: ast::Insert, params: &[Value]) -> Result<Answer> {
+        check_insert(&insert)?;
+        let ast::TableObject::TableName(name) = &insert.table else {
+            return Err(Error::unsupported("INSERT takes a table name"));
+        };
+        let name = table_name(name)?;
+        let _lock = self.engine.locks.lock(&name).await;
+        let table = self.engine.database.table(&name)?;
+        let snapshot = table.snapshot();
+        let schema = snapshot.schema();
+        let columns = insert_columns(&insert.columns, schema)?;
+        let rows = self.insert_rows(insert.source, columns, schema, params).await?;
+        let change = match &insert.on {
+            None => Change { remove: Vec::new(), add: rows },
+            Some(OnInsert::OnConflict(conflict)) => {
+                let alias = insert.table_alias.as_ref().map_or_else(|| name.clone(), |a| normal(&a.alias));
+                self.resolve_conflicts(&table, &snapshot, &alias, rows, conflict, params).await?
+            }
+            Some(_) => {
+                return Err(Error::unsupported("ON DUPLICATE KEY is not supported").with_hint("use ON CONFLICT (key) DO UPDATE SET …"));
+            }
+        };
+        self.commit("INSERT", &name, &table, change, insert.returning, params).await
+    }
+
+    pub(crate) async fn update_statement(&self, update: ast::Update, params: &[Value]) -> Result<Answer> {
+        if update.limit.is_some() || !update.order_by.is_empty() {
+            return Err(Error::unsupported("UPDATE … LIMIT is not supported").with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
+        }
+        if update.or.is_some() || update.output.is_some() {
+            return Err(Error::unsupported("this form of UPDATE is not supported"));
+        }
+        let (name, alias) = target(&update.table)?;
+        let _lock = self.engine.locks.lock(&name).await;
+        let table = self.engine.database.table(&name)?;
+        let schema = Arc::clone(table.snapshot().schema());
+        let mut from = vec![rows_relation(&name, &alias)];
+        match update.from {
+            Some(ast::UpdateTableFromKind::BeforeSet(more) | ast::UpdateTableFromKind::AfterSet(more)) => from.extend(more),
+            None => {}
+        }
+        let change = self.updated_rows(&schema, &alias, from, &update.assignments, update.selection, params).await?;
+        self.commit("UPDATE", &alias, &table, change, update.returning, params).await
+    }
+
+    pub(crate) async fn delete_statement(&self, delete: ast::Delete, params: &[Value]) -> Result<Answer> {
+        if delete.limit.is_some() || !delete.order_by.is_empty() {
+            return Err(Error::unsupported("DELETE … LIMIT is not supported").with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
+        }
+        let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) = &delete.from;
+        let [only] = tables.as_slice() else { return Err(Error::unsupported("DELETE takes one table")) };
+        if !delete.tables.is_empty() || delete.output.is_some() {
+            return Err(Error::unsupported("this form of DELETE is not supported"));
+        }
+        let (name, alias) = target(only)?;
+        let _lock = self.engine.locks.lock(&name).await;
+        let table = self.engine.database.table(&name)?;
+        let mut from = vec![rows_relation(&name, &alias)];
+        from.extend(delete.using.unwrap_or_default());
+        let mut query = select_template();
+        let select = select_mut(&mut query);
+        select.projection = vec![SelectItem::UnnamedExpr(column_of(&alias, ROW_ID))];
+        select.from = from;
+        select.selection = delete.selection;
+        let (_, batches) = self.collect_query(ast::Statement::Query(query), params, "").await?;
+        let remove = row_ids(&batches);
+        let old = match &delete.returning {
+            Some(_) => {
+                let snapshot = table.snapshot();
+                let all: Vec<usize> = (0..snapshot.schema().columns().len()).collect();
+                vec![snapshot.take(&snapshot.places(&remove)?, &all)?]
+            }
+            None => Vec::new(),
+        };
+        let returned = match delete.returning {
+            Some(items) => {
+                let schema = Arc::clone(table.snapshot().schema().arrow());
+                Some(self.returning(items, &alias, &schema, old, params).await?)
+            }
+            None => None,
+        };
+        let count = table.delete(&remove)?;
+        Ok(answer("DELETE", count, returned))
+    }
+
+    /// Computes RETURNING, then makes the change.
+    async fn commit(
+        &self,
+        tag: &'static str,
+        alias: &str,
+        table: &Table,
+        change: Change,
+        returning: Option<Vec<SelectItem>>,
+        params: &[Value],
+    ) -> Result<Answer> {
+        let returned = match returning {
+            Some(items) => {
+                let schema = Arc::new(nullable(table.snapshot().schema().arrow()));
+                Some(self.returning(items, alias, &schema, change.add.clone(), params).await?)
+            }
+            None => None,
+        };
+        let count = change.add.iter().map(RecordBatch::num_rows).sum();
+        table.replace(&change.remove, &change.add)?;
+        Ok(answer(tag, count, returned))
+    }
+
+    /// The rows that an INSERT brings, in the table's schema, defaults filled in.
+    async fn insert_rows(
+        &self,
+        source: Option<Box<Query>>,
+        columns: Vec<usize>,
+        schema: &TableSchema,
+        params: &[Value],
+    ) -> Result<Vec<RecordBatch>> {
+        let mut source = source.unwrap_or_else(|| {
+            // DEFAULT VALUES: one row of nothing.
+            let mut query = select_template();
+            select_mut(&mut query).projection = Vec::new();
+            query
+        });
+        let columns = if is_empty_select(&source) { Vec::new() } else { columns };
+        let declared: Vec<Declared> = schema.columns().iter().map(declared).collect::<Result<_>>()?;
+        type_values(&mut source, &columns, &declared)?;
+        let missing: Vec<usize> = (0..schema.columns().len()).filter(|i| !columns.contains(i)).collect();
+        let query = if missing.iter().any(|i| declared[*i].default.is_some()) {
+            with_defaults(source, &columns, &declared)
+        } else {
+            source
+        };
+        let has_all = missing.iter().any(|i| declared[*i].default.is_some());
+        let (read, batches) = self.collect_query(ast::Statement::Query(query), params, "INSERT").await?;
+        let given = if has_all { (0..schema.columns().len()).collect() } else { columns };
+        if !is_empty_row(&read, &given) && read.fields().len() != given.len() {
+            return Err(Error::invalid(format!("expected {} values in each row, got {}", given.len(), read.fields().len()))
+                .with_hint(format!("the columns are {}", names(schema, &given).join(", "))));
+        }
+        batches.iter().map(|batch| widen(batch, &given, schema)).collect()
+    }
+
+    /// INSERT of a query's rows into columns named `columns`: how COPY and the native API write.
+    pub(crate) async fn insert_query(&self, name: &str, columns: &[String], query: Box<Query>) -> Result<usize> {
+        let _lock = self.engine.locks.lock(name).await;
+        let table = self.engine.database.table(name)?;
+        let snapshot = table.snapshot();
+        let schema = snapshot.schema();
+        let columns = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>>>()?;
+        let rows = self.insert_rows(Some(query), columns, schema, &[]).await?;
+        table.append(&rows)
+    }
+
+    /// An account of memory that this statement holds.
+    pub(crate) fn reserve(&self, state: &SessionState, what: &str) -> MemoryReservation {
+        MemoryConsumer::new(what).register(&state.runtime_env().memory_pool)
+    }
+
+    /// Runs a query to its end, within the memory limit.
+    pub(crate) async fn collect_query(&self, query: ast::Statement, params: &[Value], label: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let state = self.state();
+        let plan = self.plan(&state, query, params).await?;
+        let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;
+        let schema = physical.schema();
+        let total = known_rows(&physical);
+        let progress = if label.is_empty() { None } else { self.inner.progress.read().clone() };
+        let meter = Meter::start(progress, label, total);
+        let reservation = self.reserve(&state, "rows to write");
+        let mut stream = execute_stream(physical, state.task_ctx()).map_err(from_df)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(from_df)?;
+            reservation.try_grow(batch.get_array_memory_size()).map_err(from_df)?;
+            meter.advance(batch.num_rows());
+            batches.push(batch);
+        }
+        Ok((schema, batches))
+    }
+
+    /// Sorts new rows into those that are free and those whose key exists, and applies the conflict action.
+    async fn resolve_conflicts(
+        &self,
+        table: &Table,
+        snapshot: &Snapshot,
+        alias: &str,
+        rows: Vec<RecordBatch>,
+        conflict: &ast::OnConflict,
+        params: &[Value],
+    ) -> Result<Change> {
+        let schema = snapshot.schema();
+        let key = check_conflict_target(conflict, schema)?;
+        let rows = concat_batches(&Arc::new(nullable(schema.arrow())), &rows)?;
+        let keys = keys_of(rows.column(key)).map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
+        let existing = table.find(&keys);
+        let mut seen: HashSet<&Key> = HashSet::new();
+        let first_time: Vec<bool> = keys.iter().map(|key| seen.insert(key)).collect();
+        let pick = |wanted: &dyn Fn(usize) -> bool| -> Result<RecordBatch> {
+            let picked: UInt32Array = (0..rows.num_rows()).filter(|&i| wanted(i)).map(|i| i as u32).collect::<Vec<_>>().into();
+            Ok(take_record_batch(&rows, &picked)?)
+        };
+        let OnConflictAction::DoUpdate(action) = &conflict.action else {
+            let free = pick(&|i| existing[i].is_none() && first_time[i])?;
+            return Ok(Change { remove: Vec::new(), add: vec![free] });
+        };
+        if let Some(i) = first_time.iter().position(|first| !first) {
+            return Err(Error::conflict(format!("ON CONFLICT DO UPDATE cannot change a row twice: key {} comes twice", keys[i]))
+                .with_hint("make the keys of the inserted rows distinct"));
+        }
+        let free = pick(&|i| existing[i].is_none())?;
+        let excluded = pick(&|i| existing[i].is_some())?;
+        if excluded.num_rows() == 0 {
+            return Ok(Change { remove: Vec::new(), add: vec![free] });
+        }
+        let found: Vec<RowId> = existing.iter().flatten().copied().collect();
+        let all: Vec<usize> = (0..schema.columns().len()).collect();
+        let current = snapshot.take(&snapshot.places(&found)?, &all)?;
+
+        // Pair each row with the one that was to replace it, and treat it as an UPDATE … FROM.
+        let pair = Field::new(PAIR, DataType::UInt32, false);
+        let pairs: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..found.len() as u32));
+        let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(found.iter().map(|row| row.0)));
+        let relation = |batch: &RecordBatch, extra: Vec<(Field, ArrayRef)>| -> Result<Arc<MemTable>> {
+            let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
+            let mut columns = batch.columns().to_vec();
+            for (field, array) in extra {
+                fields.push(Arc::new(field));
+                columns.push(array);
+            }
+            let schema = Arc::new(Schema::new(fields));
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+            Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]]).map_err(from_df)?))
+        };
+        let row_id = with_row_id(schema.arrow()).field(schema.columns().len()).clone();
+        let (old_name, new_name) = (unique_name(), unique_name());
+        let _old = self.inner.catalog.lend(old_name.clone(), relation(&current, vec![(row_id, ids), (pair.clone(), Arc::clone(&pairs))])?);
+        let _new = self.inner.catalog.lend(new_name.clone(), relation(&excluded, vec![(pair, pairs)])?);
+        let from = vec![scratch_relation(&old_name, alias), scratch_relation(&new_name, EXCLUDED)];
+        let paired = equals(column_of(alias, PAIR), column_of(EXCLUDED, PAIR));
+        let selection = match &action.selection {
+            Some(condition) => and(paired, Expr::Nested(Box::new(condition.clone()))),
+            None => paired,
+        };
+        let mut change = self.updated_rows(schema, alias, from, &action.assignments, Some(selection), params).await?;
+        change.add.insert(0, free);
+        Ok(change)
+    }
+
+    /// The rows that an UPDATE over `from` (the first relation is the target with its row numbers) replaces.
+    ///
+    /// A row that a join finds more than once is changed once, by the first match.
+    async fn updated_rows(
+        &self,
+        schema: &TableSchema,
+        alias: &str,
+        from: Vec<TableWithJoins>,
+        assignments: &[Assignment],
+        selection: Option<Expr>,
+        params: &[Value],
+    ) -> Result<Change> {
+        let mut values: Vec<Option<Expr>> = vec![None; schema.columns().len()];
+        for assignment in assignments {
+            let column = assigned_column(assignment, schema)?;
+            if values[column].is_some() {
+                return Err(Error::invalid(format!("column \"{}\" is assigned twice", schema.columns()[column].field.name())));
+            }
+            values[column] = Some(match is_default(&assignment.value) {
+                true => declared(&schema.columns()[column])?.default.unwrap_or_else(|| Expr::value(ast::Value::Null)),
+                false => typed(assignment.value.clone(), &declared(&schema.columns()[column])?),
+            });
+        }
+        let touched_updated_at = schema.columns().iter().zip(&values).any(|(c, v)| c.field.name() == UPDATED_AT && v.is_some());
+        let mut query = select_template();
+        let select = select_mut(&mut query);
+        select.projection = vec![SelectItem::UnnamedExpr(column_of(alias, ROW_ID))];
+        for (i, (column, value)) in schema.columns().iter().zip(values).enumerate() {
+            let expr = value.unwrap_or_else(|| column_of(alias, column.field.name()));
+            select.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__mvvd_{i}")) });
+        }
+        select.from = from;
+        select.selection = selection;
+        let (_, batches) = self.collect_query(ast::Statement::Query(query), params, "").await?;
+        let mut seen = HashSet::new();
+        let mut change = Change::default();
+        for batch in batches {
+            let ids = batch.column(0).as_primitive::<UInt64Type>();
+            let fresh: UInt32Array =
+                (0..batch.num_rows()).filter(|&i| seen.insert(ids.value(i))).map(|i| i as u32).collect::<Vec<_>>().into();
+            let batch = if fresh.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &fresh)? };
+            change.remove.extend(batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id)));
+            let values = batch.project(&(1..batch.num_columns()).collect::<Vec<_>>())?;
+            let mut row = to_table(&values, schema)?;
+            if !touched_updated_at {
+                row = stamp_updated(row, schema)?;
+            }
+            change.add.push(row);
+        }
+        Ok(change)
+    }
+}
+
+/// Name of the proposed row in ON CONFLICT DO UPDATE.
+const EXCLUDED: &str = "excluded";
+/// Column that pairs a row with the one proposed for it.
+const PAIR: &str = "__mvvd_pair";
+
+fn answer(tag: &'static str, count: usize, returned: Option<(SchemaRef, Vec<RecordBatch>)>) -> Answer {
+    match returned {
+        Some((schema, batches)) => Answer::batches(tag, schema, batches).with_rows_affected(count),
+        None => Answer::changed(tag, count),
+    }
+}
+
+fn row_ids(batches: &[RecordBatch]) -> Vec<RowId> {
+    let mut rows: Vec<RowId> =
+        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id))).collect();
+    // USING may find a row more than once.
+    rows.sort_unstable();
+    rows.dedup();
+    rows
+}
+
+fn check_insert(insert: &ast::Insert) -> Result<()> {
+    let refused = [
+        (insert.or.is_some() || insert.replace_into, "INSERT OR REPLACE", "use ON CONFLICT (key) DO UPDATE SET …"),
+        (insert.ignore, "INSERT IGNORE", "use ON CONFLICT DO NOTHING"),
+        (insert.overwrite, "INSERT OVERWRITE", "use TRUNCATE first"),
+        (insert.partitioned.is_some(), "PARTITION", "leave it out"),
+        (!insert.assignments.is_empty(), "INSERT … SET", "use INSERT INTO t (columns) VALUES (…)"),
+        (insert.output.is_some(), "OUTPUT", "use RETURNING"),
+    ];
+    match refused.into_iter().find(|(used, ..)| *used) {
+        Some((_, clause, hint)) => Err(Error::unsupported(format!("{clause} is not supported")).with_hint(hint)),
+        None => Ok(()),
+    }
+}
+
+fn check_conflict_target(conflict: &ast::OnConflict, schema: &TableSchema) -> Result<usize> {
+    let Some(key) = schema.primary_key() else {
+        return Err(Error::invalid("ON CONFLICT needs a table with a primary key"));
+    };
+    let name = schema.columns()[key].field.name();
+    match &conflict.conflict_target {
+        None if matches!(conflict.action, OnConflictAction::DoNothing) => Ok(key),
+        None => Err(Error::invalid("ON CONFLICT DO UPDATE needs the conflict column").with_hint(format!("write ON CONFLICT ({name})"))),
+        Some(ConflictTarget::Columns(columns)) if columns.len() == 1 && normal(&columns[0]) == *name => Ok(key),
+        Some(_) => Err(Error::invalid("ON CONFLICT takes the primary key").with_hint(format!("write ON CONFLICT ({name})"))),
+    }
+}
+
+/// Positions of the columns that an INSERT names, all of them if it names none.
+fn insert_columns(names: &[ObjectName], schema: &TableSchema) -> Result<Vec<usize>> {
+    if names.is_empty() {
+        // The kept timestamps may be left out.
+        return Ok((0..schema.columns().len()).filter(|&i| !is_kept(schema, i)).collect());
+    }
+    let mut columns = Vec::with_capacity(names.len());
+    for name in names {
+        let [part] = name.0.as_slice() else { return Err(Error::invalid(format!("{name} is no column of the table"))) };
+        let column = schema.index_of(&part.as_ident().map_or_else(|| part.to_string(), normal))?;
+        if columns.contains(&column) {
+            return Err(Error::invalid(format!("column \"{}\" is named twice", schema.columns()[column].field.name())));
+        }
+        columns.push(column);
+    }
+    Ok(columns)
+}
+
+fn is_kept(schema: &TableSchema, column: usize) -> bool {
+    schema.timestamps() && [CREATED_AT, UPDATED_AT].contains(&schema.columns()[column].field.name().as_str())
+}
+
+fn names(schema: &TableSchema, columns: &[usize]) -> Vec<String> {
+    columns.iter().map(|&i| schema.columns()[i].field.name().clone()).collect()
+}
+
+/// A column's type and default as syntax, for casts inside the statement.
+struct Declared {
+    ty: Option<ast::DataType>,
+    is_vector: bool,
+    default: Option<Expr>,
+}
+
+/// Reads an expression that stands alone, such as a stored default.
+pub(crate) fn parse_expr(text: &str) -> Result<Expr> {
+    let mut statements = crate::lexer::parse(&format!("SELECT {text}"))?;
+    let ast::Statement::Query(mut query) = statements.remove(0).ast else { unreachable!("SELECT is a query") };
+    match select_mut(&mut query).projection.swap_remove(0) {
+        SelectItem::UnnamedExpr(expr) => Ok(expr),
+        other => Err(Error::internal(format!("{other} is no expression"))),
+    }
+}
+
+fn declared(column: &mvvd_core::schema::Column) -> Result<Declared> {
+    // A type without a name in SQL (a struct, say) is cast after the query instead.
+    let ty = match parse_expr(&format!("CAST(NULL AS {})", sql_type(&column.field))) {
+        Ok(Expr::Cast { data_type, .. }) => Some(data_type),
+        _ => None,
+    };
+    let default = column.default.as_deref().map(parse_expr).transpose()?;
+    Ok(Declared { ty, is_vector: VectorType::of_field(&column.field).is_some(), default })
+}
+
+fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+}
+
+/// A value with a cast where planning needs to know its type: vectors in any notation, and parameters.
+fn typed(expr: Expr, column: &Declared) -> Expr {
+    let is_parameter = matches!(&expr, Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)));
+    match &column.ty {
+        Some(ty) if column.is_vector || is_parameter => cast_to(expr, ty.clone()),
+        _ => expr,
+    }
+}
+
+/// Gives the values of a VALUES list their columns' types and defaults.
+fn type_values(source: &mut Query, columns: &[usize], declared: &[Declared]) -> Result<()> {
+    let SetExpr::Values(values) = source.body.as_mut() else { return Ok(()) };
+    for (number, row) in values.rows.iter_mut().enumerate() {
+        if row.content.len() != columns.len() {
+            return Err(Error::invalid(format!("expected {} values, row {} has {}", columns.len(), number + 1, row.content.len())));
+        }
+        for (value, &column) in row.content.iter_mut().zip(columns) {
+            let column = &declared[column];
+            let given = std::mem::replace(value, Expr::value(ast::Value::Null));
+            *value = match is_default(&given) {
+                true => column.default.clone().unwrap_or_else(|| Expr::value(ast::Value::Null)),
+                false => given,
+            };
+            let given = std::mem::replace(value, Expr::value(ast::Value::Null));
+            *value = typed(given, column);
+        }
+    }
+    Ok(())
+}
+
+/// `SELECT given or default for every column FROM (source)`: each row gets its own value of a default such as `now()`.
+fn with_defaults(source: Box<Query>, columns: &[usize], declared: &[Declared]) -> Box<Query> {
+    let ident = |i: usize| Ident::with_quote('"', format!("__mvvd_{i}"));
+    let mut query = select_template();
+    let select = select_mut(&mut query);
+    select.projection = declared
+        .iter()
+        .enumerate()
+        .map(|(i, column)| {
+            let expr = match (columns.contains(&i), &column.default) {
+                (true, _) => Expr::Identifier(ident(i)),
+                (false, Some(default)) => default.clone(),
+                (false, None) => Expr::value(ast::Value::Null),
+            };
+            SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__mvvd_out_{i}")) }
+        })
+        .collect();
+    if !columns.is_empty() {
+        let alias = TableAlias {
+            explicit: true,
+            name: Ident::with_quote('"', "__mvvd_source"),
+            columns: columns.iter().map(|&i| ast::TableAliasColumnDef { name: ident(i), data_type: None }).collect(),
+            at: None,
+        };
+        let derived = TableFactor::Derived { lateral: false, subquery: source, alias: Some(alias), sample: None };
+        select.from = vec![TableWithJoins { relation: derived, joins: Vec::new() }];
+    }
+    query
+}
+
+fn is_empty_select(query: &Query) -> bool {
+    matches!(query.body.as_ref(), SetExpr::Select(select) if select.projection.is_empty() && select.from.is_empty())
+}
+
+fn is_empty_row(read: &SchemaRef, given: &[usize]) -> bool {
+    read.fields().is_empty() && given.is_empty()
+}
+
+/// The rows of an INSERT with every column of the table: NULL for what is missing, the time for what the database keeps.
+pub(crate) fn widen(batch: &RecordBatch, given: &[usize], schema: &TableSchema) -> Result<RecordBatch> {
+    let rows = batch.num_rows();
+    let mut fields = Vec::with_capacity(schema.columns().len());
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.columns().len());
+    for (i, column) in schema.columns().iter().enumerate() {
+        match given.iter().position(|g| *g == i) {
+            Some(position) => {
+                fields.push(batch.schema().field(position).clone());
+                columns.push(Arc::clone(batch.column(position)));
+            }
+            None => {
+                fields.push(Field::new(column.field.name(), DataType::Null, true));
+                columns.push(Arc::new(arrow::array::NullArray::new(rows)));
+            }
+        }
+    }
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    let wide = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+    let mut wide = to_table(&wide, schema)?;
+    if schema.timestamps() {
+        for name in [CREATED_AT, UPDATED_AT] {
+            let index = schema.index_of(name)?;
+            if wide.column(index).null_count() > 0 {
+                wide = fill_time(wide, schema, name)?;
+            }
+        }
+    }
+    Ok(wide)
+}
+
+/// The batch with the current time where column `name` has no value.
+fn fill_time(batch: RecordBatch, schema: &TableSchema, name: &str) -> Result<RecordBatch> {
+    let index = schema.index_of(name)?;
+    let now = now_column(batch.num_rows());
+    let mut columns = batch.columns().to_vec();
+    let given = &columns[index];
+    columns[index] = arrow::compute::kernels::zip::zip(&arrow::compute::is_not_null(given)?, given, &now)?;
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// The batch with the current time as `updated_at`, if the table keeps it.
+pub(crate) fn stamp_updated(batch: RecordBatch, schema: &TableSchema) -> Result<RecordBatch> {
+    if !schema.timestamps() {
+        return Ok(batch);
+    }
+    let mut columns = batch.columns().to_vec();
+    columns[schema.index_of(UPDATED_AT)?] = now_column(batch.num_rows());
+    Ok(RecordBatch::try_new(batch.schema(), columns)?)
+}
+
+/// The current time, once for all rows of a statement's batch.
+pub(crate) fn now_column(rows: usize) -> ArrayRef {
+    let now = chrono::Utc::now().timestamp_micros();
+    debug_assert_eq!(time_type(), DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())));
+    Arc::new(TimestampMicrosecondArray::from_value(now, rows).with_timezone("UTC"))
+}
+
+fn assigned_column(assignment: &Assignment, schema: &TableSchema) -> Result<usize> {
+    let AssignmentTarget::ColumnName(name) = &assignment.target else {
+        return Err(Error::unsupported("SET (a, b) = … is not supported").with_hint("write SET a = …, b = …"));
+    };
+    let last = name.0.last().and_then(|part| part.as_ident()).map(normal);
+    schema.index_of(&last.ok_or_else(|| Error::invalid(format!("{name} is no column")))?)
+}
+
+/// Name and alias of the table that an UPDATE or DELETE changes.
+fn target(table: &TableWithJoins) -> Result<(String, String)> {
+    let TableFactor::Table { name, alias, args: None, .. } = &table.relation else {
+        return Err(Error::unsupported(format!("{} cannot be changed", table.relation)));
+    };
+    if !table.joins.is_empty() {
+        return Err(Error::unsupported("joins in the target are not supported").with_hint("use UPDATE … FROM or DELETE … USING"));
+    }
+    let name = table_name(name)?;
+    let alias = alias.as_ref().map_or_else(|| name.clone(), |alias| normal(&alias.name));
+    Ok((name, alias))
+}
+
+pub(crate) fn nullable(schema: &Schema) -> Schema {
+    Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
+}
+
+// Pieces of syntax tree.
+
+/// `SELECT 1`, to be filled.
+pub(crate) fn select_template() -> Box<Query> {
+    let mut statements = crate::lexer::parse("SELECT 1").expect("a constant statement parses");
+    match statements.remove(0).ast {
+        ast::Statement::Query(query) => query,
+        _ => unreachable!("SELECT is a query"),
+    }
+}
+
+/// The SELECT of [`select_template`].
+pub(crate) fn select_mut(query: &mut Query) -> &mut Select {
+    match query.body.as_mut() {
+        SetExpr::Select(select) => select,
+        _ => unreachable!("the template is a SELECT"),
+    }
+}
+
+/// `schema.table AS alias`.
+pub(crate) fn relation(schema: &str, table: &str, alias: &str) -> TableWithJoins {
+    let quoted = |name: &str| Ident::with_quote('"', name);
+    TableWithJoins {
+        relation: TableFactor::Table {
+            name: ObjectName::from(vec![quoted(schema), quoted(table)]),
+            alias: Some(TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None }),
+            args: None,
+            with_hints: Vec::new(),
+            version: None,
+            with_ordinality: false,
+            partitions: Vec::new(),
+            json_path: None,
+            sample: None,
+            index_hints: Vec::new(),
+        },
+        joins: Vec::new(),
+    }
+}
+
+/// A table with its row numbers.
+fn rows_relation(table: &str, alias: &str) -> TableWithJoins {
+    relation(ROWS, table, alias)
+}
+
+/// A relation lent to this statement.
+pub(crate) fn scratch_relation(name: &str, alias: &str) -> TableWithJoins {
+    relation(SCRATCH, name, alias)
+}
+
+fn column_of(alias: &str, column: &str) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', column)])
+}
+
+fn equals(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: ast::BinaryOperator::Eq, right: Box::new(right) }
+}
+
+fn and(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: ast::BinaryOperator::And, right: Box::new(right) }
+}
+
+/// How many rows a plan will give, if that is known before it runs.
+pub(crate) fn known_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
+    #[expect(deprecated, reason = "the replacement needs a context that only the optimizer makes")]
+    let statistics = plan.partition_statistics(None).ok()?;
+    statistics.num_rows.get_value().map(|rows| *rows as u64)
+}
+
+/// A name that no other statement uses.
+pub(crate) fn unique_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("__mvvd_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,191 @@
+//! Entities in and out: insert, get, update, delete over record batches.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::Field;
+use mvvd_core::{Error, Result, RowId, TableSchema};
+use mvvd_storage::{Key, keys_of};
+
+use crate::coerce::{to_field, to_table};
+use crate::dml::{parse_expr, stamp_updated, widen};
+use crate::session::Session;
+use crate::{Answer, Value};
+
+/// What an insert does with a row whose key exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// The whole insert fails and changes nothing.
+    #[default]
+    Fail,
+    /// The new row is left out.
+    Ignore,
+    /// The new row takes the place of the old one.
+    Replace,
+}
+
+impl Session {
+    /// Inserts rows. Columns are found by name and cast to the table's types; missing ones are NULL or their default.
+    ///
+    /// All or nothing. Returns the number of rows written.
+    pub async fn insert(&self, table: &str, rows: RecordBatch, on_conflict: OnConflict) -> Result<usize> {
+        let (session, name) = (self.clone(), table.to_owned());
+        self.engine.bridge.run(async move { session.insert_entities(&name, rows, on_conflict).await }).await
+    }
+
+    /// The rows with these keys, in the same order; keys that do not exist are left out.
+    ///
+    /// Finds rows by key, without a scan. `columns` empty means all.
+    pub async fn get(&self, table: &str, keys: &[Value], columns: &[&str]) -> Result<RecordBatch> {
+        let handle = self.engine.database.table(table)?;
+        let snapshot = handle.snapshot();
+        let schema = snapshot.schema();
+        let wanted = table_keys(keys, schema)?;
+        let places: Vec<_> = handle.find(&wanted).into_iter().flatten().filter_map(|row| snapshot.place(row)).collect();
+        let projection = match columns.is_empty() {
+            true => (0..schema.columns().len()).collect(),
+            false => columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>>>()?,
+        };
+        snapshot.take(&places, &projection)
+    }
+
+    /// Changes the given columns of rows that exist, found by key. A key that does not exist is an error.
+    ///
+    /// All or nothing. Returns the number of rows changed.
+    pub async fn update(&self, table: &str, rows: RecordBatch) -> Result<usize> {
+        let (session, name) = (self.clone(), table.to_owned());
+        self.engine.bridge.run(async move { session.update_entities(&name, &rows).await }).await
+    }
+
+    /// Deletes rows by key; keys that do not exist are left out. Returns the number of rows deleted.
+    pub async fn delete(&self, table: &str, keys: &[Value]) -> Result<usize> {
+        let (session, name, keys) = (self.clone(), table.to_owned(), keys.to_vec());
+        let run = async move {
+            let _lock = session.engine.locks.lock(&name).await;
+            let handle = session.engine.database.table(&name)?;
+            let wanted = table_keys(&keys, handle.snapshot().schema())?;
+            let mut rows: Vec<RowId> = handle.find(&wanted).into_iter().flatten().collect();
+            rows.sort_unstable();
+            rows.dedup();
+            handle.delete(&rows)
+        };
+        self.engine.bridge.run(run).await
+    }
+
+    /// Number of rows of a table.
+    pub fn count(&self, table: &str) -> Result<usize> {
+        Ok(self.engine.database.table(table)?.snapshot().live())
+    }
+
+    /// Runs a cross-vector query.
+    pub async fn query(&self, query: crate::CrossVectorQuery) -> Result<Answer> {
+        let session = self.clone();
+        self.engine.bridge.run(async move { session.cross_vector(query).await }).await
+    }
+
+    async fn insert_entities(&self, name: &str, rows: RecordBatch, on_conflict: OnConflict) -> Result<usize> {
+        let _lock = self.engine.locks.lock(name).await;
+        let handle = self.engine.database.table(name)?;
+        let snapshot = handle.snapshot();
+        let schema = snapshot.schema();
+        let given = named_columns(&rows, schema)?;
+        let rows = self.add_defaults(rows, &given, schema).await?;
+        let given = named_columns(&rows, schema)?;
+        let rows = widen(&rows, &given, schema)?;
+        if on_conflict == OnConflict::Fail {
+            return handle.append(&[rows]);
+        }
+        let keys = keys_of(rows.column(key_column(schema)?))?;
+        let existing = handle.find(&keys);
+        if on_conflict == OnConflict::Replace {
+            let old: Vec<RowId> = existing.into_iter().flatten().collect();
+            return handle.replace(&old, &[rows]);
+        }
+        let free: UInt32Array =
+            existing.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(i, _)| i as u32).collect::<Vec<_>>().into();
+        handle.append(&[take_record_batch(&rows, &free)?])
+    }
+
+    async fn update_entities(&self, name: &str, rows: &RecordBatch) -> Result<usize> {
+        let _lock = self.engine.locks.lock(name).await;
+        let handle = self.engine.database.table(name)?;
+        let snapshot = handle.snapshot();
+        let schema = snapshot.schema();
+        let key = key_column(schema)?;
+        let key_name = schema.columns()[key].field.name();
+        let given = named_columns(rows, schema)?;
+        let Some(key_position) = given.iter().position(|g| *g == key) else {
+            return Err(Error::invalid(format!("the rows have no key column \"{key_name}\"")));
+        };
+        let column = to_field(rows.column(key_position), rows.schema().field(key_position), &schema.columns()[key].field)?;
+        let keys = keys_of(&column)?;
+        let found = handle.find(&keys);
+        if let Some(i) = found.iter().position(Option::is_none) {
+            return Err(Error::not_found(format!("there is no row with {key_name} = {}", keys[i])));
+        }
+        let found: Vec<RowId> = found.into_iter().flatten().collect();
+        let all: Vec<usize> = (0..schema.columns().len()).collect();
+        let current = snapshot.take(&snapshot.places(&found)?, &all)?;
+        let mut columns = current.columns().to_vec();
+        let mut fields: Vec<Field> = current.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        for (position, &index) in given.iter().enumerate() {
+            columns[index] = Arc::clone(rows.column(position));
+            fields[index] = rows.schema().field(position).clone().with_name(schema.columns()[index].field.name());
+        }
+        let changed = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?;
+        let changed = stamp_updated(to_table(&changed, schema)?, schema)?;
+        handle.replace(&found, &[changed])
+    }
+
+    /// The batch with a column for each default that it does not give.
+    async fn add_defaults(&self, rows: RecordBatch, given: &[usize], schema: &TableSchema) -> Result<RecordBatch> {
+        let mut rows = rows;
+        for (i, column) in schema.columns().iter().enumerate() {
+            let Some(default) = column.default.as_deref().filter(|_| !given.contains(&i)) else { continue };
+            let default = parse_expr(default)?;
+            let mut values = Vec::with_capacity(rows.num_rows());
+            for _ in 0..rows.num_rows() {
+                values.push(self.default_value(default.clone(), &column.field).await?);
+            }
+            if values.is_empty() {
+                continue;
+            }
+            let parts: Vec<&dyn Array> = values.iter().map(AsRef::as_ref).collect();
+            let mut fields: Vec<Arc<Field>> = rows.schema().fields().iter().cloned().collect();
+            let mut columns = rows.columns().to_vec();
+            fields.push(Arc::clone(&column.field));
+            columns.push(arrow::compute::concat(&parts)?);
+            rows = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?;
+        }
+        Ok(rows)
+    }
+}
+
+fn key_column(schema: &TableSchema) -> Result<usize> {
+    schema.primary_key().ok_or_else(|| Error::invalid("the table has no primary key"))
+}
+
+/// Parameter values as keys of a table.
+fn table_keys(keys: &[Value], schema: &TableSchema) -> Result<Vec<Key>> {
+    let key = key_column(schema)?;
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let column = Value::iter_to_array(keys.iter().cloned()).map_err(crate::error::from_df)?;
+    let from = Field::new("key", column.data_type().clone(), true);
+    keys_of(&to_field(&column, &from, &schema.columns()[key].field)?)
+}
+
+/// The table's columns that a batch names.
+fn named_columns(rows: &RecordBatch, schema: &TableSchema) -> Result<Vec<usize>> {
+    let mut columns = Vec::with_capacity(rows.num_columns());
+    for field in rows.schema().fields() {
+        let index = schema.index_of(field.name())?;
+        if columns.contains(&index) {
+            return Err(Error::invalid(format!("column \"{}\" comes twice", field.name())));
+        }
+        columns.push(index);
+    }
+    Ok(columns)
+}

@@ -1,0 +1,268 @@
+//! Reads a snapshot: filters first, then only the columns asked for.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::compute::{and, filter_record_batch, prep_null_mask_filter};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, stats::Precision};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::StreamExt;
+use mvvd_storage::{Chunk, Snapshot};
+use roaring::RoaringBitmap;
+
+use crate::error::to_df;
+
+/// Rows that are read at once.
+pub(crate) const BATCH_ROWS: usize = 8_192;
+/// Fewer rows than this are not worth another partition.
+const PARTITION_ROWS_MIN: usize = 16_384;
+
+/// Name of the column that carries row numbers through UPDATE and DELETE.
+pub(crate) const ROW_ID: &str = "__mvvd_row_id";
+
+/// A full scan of one snapshot.
+#[derive(Debug)]
+pub(crate) struct ScanExec {
+    scan: Scan,
+    partitions: Vec<Vec<Piece>>,
+    limit: Option<usize>,
+    properties: Arc<PlanProperties>,
+}
+
+/// What to read: the part that the top-k operator takes over.
+#[derive(Debug, Clone)]
+pub(crate) struct Scan {
+    pub(crate) table: String,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Positions of the output columns in the table; the position after the last column stands for the row number.
+    pub(crate) projection: Vec<usize>,
+    /// Conditions over all columns of the table; a row counts if each one is true.
+    pub(crate) filters: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// Neighbouring rows of one chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    pub(crate) chunk: u32,
+    pub(crate) range: Range<usize>,
+}
+
+impl Scan {
+    pub(crate) fn schema(&self) -> Result<SchemaRef> {
+        Ok(Arc::new(with_row_id(self.snapshot.schema().arrow()).project(&self.projection)?))
+    }
+
+    /// The whole snapshot in pieces of at most `rows` rows.
+    pub(crate) fn pieces(&self, rows: usize) -> Vec<Piece> {
+        let chunks = self.snapshot.chunks().iter().enumerate();
+        chunks
+            .flat_map(|(i, chunk)| {
+                (0..chunk.len()).step_by(rows).map(move |start| Piece {
+                    chunk: i as u32,
+                    range: start..(start + rows).min(chunk.len()),
+                })
+            })
+            .collect()
+    }
+
+    /// Column `index` of the table, or the row numbers.
+    pub(crate) fn column(&self, chunk: &Chunk, index: usize, range: Range<usize>) -> Result<ArrayRef> {
+        let schema = self.snapshot.schema();
+        if index == schema.columns().len() {
+            return Ok(Arc::new(chunk.row_ids(range)));
+        }
+        chunk.column(schema, index, range).map_err(to_df)
+    }
+
+    /// The rows of a piece that are live and pass the filters; `None` means all of them.
+    pub(crate) fn mask(&self, piece: &Piece) -> Result<Option<BooleanArray>> {
+        let chunk = &self.snapshot.chunks()[piece.chunk as usize];
+        let mut mask = live_mask(chunk.deleted(), &piece.range);
+        for filter in &self.filters {
+            let batch = self.filter_batch(filter, chunk, &piece.range)?;
+            let verdict = filter.evaluate(&batch)?.into_array(piece.range.len())?;
+            let verdict = datafusion::common::cast::as_boolean_array(&verdict)?;
+            let verdict = if verdict.null_count() > 0 { prep_null_mask_filter(verdict) } else { verdict.clone() };
+            mask = Some(match mask {
+                Some(mask) => and(&mask, &verdict)?,
+                None => verdict,
+            });
+        }
+        Ok(mask)
+    }
+
+    /// A batch with the table's full width in which only the columns that `filter` reads are real.
+    fn filter_batch(&self, filter: &Arc<dyn PhysicalExpr>, chunk: &Chunk, range: &Range<usize>) -> Result<RecordBatch> {
+        let schema = self.snapshot.schema();
+        let used = datafusion::physical_expr::utils::collect_columns(filter);
+        let mut fields: Vec<Arc<Field>> = Vec::with_capacity(schema.columns().len() + 1);
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.columns().len() + 1);
+        let full = with_row_id(schema.arrow());
+        for (i, field) in full.fields().iter().enumerate() {
+            if used.iter().any(|column| column.index() == i) {
+                fields.push(Arc::clone(field));
+                columns.push(self.column(chunk, i, range.clone())?);
+            } else {
+                fields.push(Arc::new(Field::new(field.name(), DataType::Null, true)));
+                columns.push(Arc::new(arrow::array::NullArray::new(range.len())));
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(range.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
+    }
+
+    fn read(&self, piece: &Piece, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+        let mask = self.mask(piece)?;
+        if mask.as_ref().is_some_and(|mask| mask.true_count() == 0) {
+            return Ok(None);
+        }
+        let chunk = &self.snapshot.chunks()[piece.chunk as usize];
+        let columns = self
+            .projection
+            .iter()
+            .map(|&i| self.column(chunk, i, piece.range.clone()))
+            .collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(piece.range.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+        Ok(Some(match mask {
+            Some(mask) if mask.true_count() < mask.len() => filter_record_batch(&batch, &mask)?,
+            _ => batch,
+        }))
+    }
+}
+
+/// The table's schema with the row number behind it.
+pub(crate) fn with_row_id(schema: &SchemaRef) -> Schema {
+    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(ROW_ID, DataType::UInt64, false)));
+    Schema::new(fields)
+}
+
+fn live_mask(deleted: &RoaringBitmap, range: &Range<usize>) -> Option<BooleanArray> {
+    let bounds = range.start as u32..range.end as u32;
+    if deleted.range_cardinality(bounds.clone()) == 0 {
+        return None;
+    }
+    Some(bounds.map(|i| Some(!deleted.contains(i))).collect())
+}
+
+impl ScanExec {
+    pub(crate) fn new(scan: Scan, limit: Option<usize>, partitions: usize) -> Result<Self> {
+        let pieces = scan.pieces(BATCH_ROWS);
+        let rows: usize = pieces.iter().map(|piece| piece.range.len()).sum();
+        let count = (rows / PARTITION_ROWS_MIN).clamp(1, partitions.max(1));
+        let mut shares = vec![Vec::new(); count];
+        let mut filled = 0;
+        for piece in pieces {
+            // Neighbouring pieces stay together, each partition gets about the same number of rows.
+            let share = (filled * count / rows.max(1)).min(count - 1);
+            filled += piece.range.len();
+            shares[share].push(piece);
+        }
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(scan.schema()?),
+            Partitioning::UnknownPartitioning(count),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(Self { scan, partitions: shares, limit, properties: Arc::new(properties) })
+    }
+
+    pub(crate) fn scan(&self) -> &Scan {
+        &self.scan
+    }
+
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+}
+
+impl DisplayAs for ScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScanExec: table={}", self.scan.table)?;
+        write_scan(&self.scan, f)?;
+        match self.limit {
+            Some(limit) => write!(f, ", limit={limit}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Columns, filters and rows, as both operators show them.
+pub(crate) fn write_scan(scan: &Scan, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if let Ok(schema) = scan.schema() {
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        write!(f, ", columns=[{}]", names.join(", "))?;
+    }
+    if !scan.filters.is_empty() {
+        let filters: Vec<String> = scan.filters.iter().map(ToString::to_string).collect();
+        write!(f, ", filter=[{}]", filters.join(" AND "))?;
+    }
+    write!(f, ", rows={}", scan.snapshot.live())
+}
+
+impl ExecutionPlan for ScanExec {
+    fn name(&self) -> &'static str {
+        "ScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let mut recursion = TreeNodeRecursion::Continue;
+        for filter in &self.scan.filters {
+            recursion = recursion.visit_sibling(|| f(filter))?;
+        }
+        Ok(recursion)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let (scan, schema) = (self.scan.clone(), self.schema());
+        let pieces = self.partitions[partition].clone();
+        let mut left = self.limit.unwrap_or(usize::MAX);
+        let output = Arc::clone(&schema);
+        let batches = futures::stream::iter(pieces).filter_map(move |piece| {
+            let read = if left == 0 { Ok(None) } else { scan.read(&piece, &output) };
+            let batch = read.transpose().map(|batch| {
+                batch.map(|batch| {
+                    let batch = if batch.num_rows() > left { batch.slice(0, left) } else { batch };
+                    left -= batch.num_rows();
+                    batch
+                })
+            });
+            futures::future::ready(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+
+    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema());
+        if partition.is_none() && self.limit.is_none() {
+            let rows = self.scan.snapshot.live();
+            statistics.num_rows =
+                if self.scan.filters.is_empty() { Precision::Exact(rows) } else { Precision::Inexact(rows / 4) };
+        }
+        Ok(Arc::new(statistics))
+    }
+}

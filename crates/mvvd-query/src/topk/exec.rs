@@ -1,0 +1,304 @@
+//! Runs an exact top-k: every row is scored on the search threads, k rows are fetched.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{SortOptions, take};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use mvvd_storage::Place;
+use rayon::ThreadPool;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use super::heap::{Candidate, Heap, PlaceOrd, order_f64};
+use super::score::{BoundScore, Score};
+use crate::bridge::compute;
+use crate::error::{from_df, to_df};
+use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
+
+/// Rows that one task scores at once: distances of a block stay in the first cache level.
+const BLOCK_ROWS: usize = 2_048;
+
+/// One sort key over all columns of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Key {
+    pub(crate) expr: Arc<dyn PhysicalExpr>,
+    pub(crate) options: SortOptions,
+}
+
+/// `ORDER BY keys LIMIT k` over one scan. Output: the k best rows, best first, ties in primary-key order.
+#[derive(Debug)]
+pub(crate) struct ExactTopKExec {
+    scan: Scan,
+    keys: Vec<Key>,
+    k: usize,
+    /// Output columns as expressions over all columns of the table.
+    output: Vec<Arc<dyn PhysicalExpr>>,
+    score: Score,
+    pool: Arc<ThreadPool>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExactTopKExec {
+    pub(crate) fn new(
+        scan: Scan,
+        keys: Vec<Key>,
+        k: usize,
+        output: Vec<Arc<dyn PhysicalExpr>>,
+        schema: SchemaRef,
+        ordering: &LexOrdering,
+        pool: Arc<ThreadPool>,
+    ) -> Result<Self> {
+        let table = scan.snapshot.schema().arrow();
+        let exprs: Vec<Arc<dyn PhysicalExpr>> = keys.iter().map(|key| Arc::clone(&key.expr)).collect();
+        let score = Score::new(&exprs, table)?;
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new_with_orderings(schema, [ordering.clone()]),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Ok(Self { scan, keys, k, output, score, pool, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+    }
+
+    fn search(&self) -> Result<Search> {
+        let types = self.score.key_types()?;
+        let first_is_f64 = types.first() == Some(&DataType::Float64);
+        let sort_field = |(ty, key): (&DataType, &Key)| SortField::new_with_options(ty.clone(), key.options);
+        let mut rest: Vec<SortField> = types.iter().zip(&self.keys).skip(usize::from(first_is_f64)).map(sort_field).collect();
+        let schema = self.scan.snapshot.schema();
+        // Without a primary key, insertion order decides.
+        let tie = schema.primary_key().unwrap_or(schema.columns().len());
+        let table = with_row_id(schema.arrow());
+        rest.push(SortField::new(table.field(tie).data_type().clone()));
+        Ok(Search {
+            scan: self.scan.clone(),
+            score: self.score.bind(&self.scan)?,
+            first: first_is_f64.then(|| self.keys[0].options),
+            tie,
+            rest,
+            k: self.k,
+            bound: AtomicU64::new(u64::MAX),
+            cancelled: Arc::new(AtomicBool::new(false)),
+        })
+    }
+}
+
+/// One run of the operator.
+struct Search {
+    scan: Scan,
+    score: BoundScore,
+    /// How the first key is ordered, if it is an f64.
+    first: Option<SortOptions>,
+    /// The column that breaks ties.
+    tie: usize,
+    rest: Vec<SortField>,
+    k: usize,
+    /// The smallest bound that any thread has reached; rows beyond it cannot win anywhere.
+    bound: AtomicU64,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Search {
+    fn run(&self) -> Result<Vec<Candidate>> {
+        let pieces = self.scan.pieces(BLOCK_ROWS);
+        let heap = pieces
+            .par_iter()
+            .try_fold(|| (Heap::new(self.k), None), |(heap, converter), piece| self.block(heap, converter, piece))
+            .map(|folded| folded.map(|(heap, _)| heap))
+            .try_reduce(|| Heap::new(self.k), |a, b| Ok(a.merge(b)))?;
+        Ok(heap.into_sorted())
+    }
+
+    fn block(&self, mut heap: Heap, converter: Option<RowConverter>, piece: &Piece) -> Result<(Heap, Option<RowConverter>)> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Ok((heap, converter));
+        }
+        let converter = match converter {
+            Some(converter) => converter,
+            None => RowConverter::new(self.rest.clone())?,
+        };
+        let chunk = &self.scan.snapshot.chunks()[piece.chunk as usize];
+        let selected: Option<UInt32Array> = match self.scan.mask(piece)? {
+            Some(mask) if mask.true_count() == 0 => return Ok((heap, Some(converter))),
+            Some(mask) if mask.true_count() < mask.len() => {
+                Some(mask.values().set_indices_u32().collect::<Vec<_>>().into())
+            }
+            _ => None,
+        };
+        let keys = self.score.evaluate(&self.scan, chunk, piece.range.clone(), selected.as_ref())?;
+        let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
+
+        // Most rows fall out here, by one comparison.
+        let bound = heap.bound().min(self.bound.load(Ordering::Relaxed));
+        let (firsts, survivors): (Vec<u64>, Vec<u32>) = match self.first {
+            Some(options) => {
+                let first = keys[0].as_primitive::<Float64Type>();
+                let ordered = |i: usize| order_f64(first.is_valid(i).then(|| first.value(i)), options);
+                (0..rows).map(|i| (ordered(i), i as u32)).filter(|(key, _)| *key <= bound).unzip()
+            }
+            None => (0..rows as u32).map(|i| (0, i)).unzip(),
+        };
+        if survivors.is_empty() {
+            return Ok((heap, Some(converter)));
+        }
+        let survivors = UInt32Array::from(survivors);
+        let all = survivors.len() == rows;
+        let mut rest: Vec<ArrayRef> = Vec::with_capacity(self.rest.len());
+        for key in &keys[usize::from(self.first.is_some())..] {
+            rest.push(if all { Arc::clone(key) } else { take(key, &survivors, None)? });
+        }
+        let ordinals: UInt32Array = match &selected {
+            Some(selected) => take(selected, &survivors, None)?.as_primitive().clone(),
+            None => survivors,
+        };
+        rest.push(take(&self.scan.column(chunk, self.tie, piece.range.clone())?, &ordinals, None)?);
+        let encoded = converter.convert_columns(&rest)?;
+        for ((first, row), ordinal) in firsts.into_iter().zip(encoded.iter()).zip(ordinals.values()) {
+            if first <= heap.bound() {
+                let place = PlaceOrd(piece.chunk, piece.range.start as u32 + ordinal);
+                heap.push(Candidate { first, rest: row.as_ref().into(), place });
+            }
+        }
+        self.bound.fetch_min(heap.bound(), Ordering::Relaxed);
+        Ok((heap, Some(converter)))
+    }
+
+    /// The output columns for the winners.
+    fn fetch(&self, winners: Vec<Candidate>, output: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef) -> Result<RecordBatch> {
+        let places: Vec<Place> = winners.iter().map(|winner| winner.place.into()).collect();
+        let table = self.scan.snapshot.schema();
+        let full = with_row_id(table.arrow());
+        let mut used: Vec<usize> =
+            output.iter().flat_map(datafusion::physical_expr::utils::collect_columns).map(|c| c.index()).collect();
+        used.sort_unstable();
+        used.dedup();
+        let stored: Vec<usize> = used.iter().copied().filter(|i| *i < table.columns().len()).collect();
+        let taken = self.scan.snapshot.take(&places, &stored).map_err(to_df)?;
+        let mut fields: Vec<Arc<Field>> = Vec::with_capacity(full.fields().len());
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(full.fields().len());
+        for (i, field) in full.fields().iter().enumerate() {
+            if let Some(position) = stored.iter().position(|s| *s == i) {
+                fields.push(Arc::clone(field));
+                columns.push(Arc::clone(taken.column(position)));
+            } else if i == table.columns().len() {
+                let chunks = self.scan.snapshot.chunks();
+                let ids = places.iter().map(|p| chunks[p.chunk as usize].row_id(p.ordinal as usize).0);
+                fields.push(Arc::clone(field));
+                columns.push(Arc::new(arrow::array::UInt64Array::from_iter_values(ids)));
+            } else {
+                fields.push(Arc::new(Field::new(field.name(), DataType::Null, true)));
+                columns.push(Arc::new(arrow::array::NullArray::new(places.len())));
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
+        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
+        let columns =
+            output.iter().map(|expr| expr.evaluate(&batch)?.into_array(places.len())).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+}
+
+/// Tells the search threads to stop when the query is dropped.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl DisplayAs for ExactTopKExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<String> = self.keys.iter().map(|key| format!("{} {}", key.expr, key.options)).collect();
+        let tie = match self.scan.snapshot.schema().primary_key() {
+            Some(i) => self.scan.snapshot.schema().columns()[i].field.name().as_str(),
+            None => "insertion order",
+        };
+        write!(f, "ExactTopKExec: k={}, keys=[{}], ties=[{tie}], distances={}", self.k, keys.join(", "), self.score.distances())?;
+        write!(f, ", table={}", self.scan.table)?;
+        write_scan(&self.scan, f)
+    }
+}
+
+impl ExecutionPlan for ExactTopKExec {
+    fn name(&self) -> &'static str {
+        "ExactTopKExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let mut recursion = TreeNodeRecursion::Continue;
+        for expr in self.keys.iter().map(|key| &key.expr).chain(&self.scan.filters).chain(&self.output) {
+            recursion = recursion.visit_sibling(|| f(expr))?;
+        }
+        Ok(recursion)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        Some(self.k)
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
+        let scored = MetricBuilder::new(&self.metrics).counter("rows_read", partition);
+        let time = MetricBuilder::new(&self.metrics).elapsed_compute(partition);
+        let (schema, output, pool) = (self.schema(), self.output.clone(), Arc::clone(&self.pool));
+        // Query vectors may come from a subquery, which has run by the time the stream is polled.
+        let plan = Self {
+            scan: self.scan.clone(),
+            keys: self.keys.clone(),
+            k: self.k,
+            output: Vec::new(),
+            score: self.score.clone(),
+            pool: Arc::clone(&self.pool),
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        };
+        let out_schema = Arc::clone(&schema);
+        let batch = async move {
+            let search = plan.search()?;
+            scored.add(search.scan.snapshot.live());
+            let _cancel = CancelOnDrop(Arc::clone(&search.cancelled));
+            let batch = compute(&pool, move || {
+                let _timer = time.timer();
+                let winners = search.run().map_err(from_df)?;
+                search.fetch(winners, &output, &out_schema).map_err(from_df)
+            })
+            .await
+            .map_err(to_df)?;
+            rows.add(batch.num_rows());
+            Ok(batch)
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::once(batch))))
+    }
+}

@@ -1,0 +1,13 @@
+//! Exact top-k: `ORDER BY <any expression> LIMIT k` over one table as one operator.
+//!
+//! - `rule` recognises the plan and replaces it;
+//! - `score` computes the sort keys of a block of rows, distances straight from the column buffers;
+//! - `heap` keeps the k best rows in a total order;
+//! - `exec` runs both over all rows on the search threads and fetches the other columns for the winners only.
+
+mod exec;
+mod heap;
+mod rule;
+mod score;
+
+pub(crate) use rule::ExactTopK;

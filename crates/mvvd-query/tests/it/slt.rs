@@ -1,0 +1,271 @@
+//! Runs every file under `tests/sqllogictest` against a fresh database in each engine state.
+//!
+//! `SLT=topk/order` runs only the files whose path contains that text. In the SQL of a file, `$DATA` stands for the
+//! repository's `data` folder and `$TMP` for a folder of its own. Column types are checked: `B` boolean, `I` integer,
+//! `R` float, `T` text, `V` vector of any kind, `P` date or time, `?` anything. An error is matched as its message,
+//! then `at line:column` where the place is known, then the hint on a line of its own.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use mvvd_query::core::{Error, VectorType, convert};
+use mvvd_query::{Config, Mvvd, Session};
+use sqllogictest::{AsyncDB, ColumnType, DBOutput, Record, Runner};
+
+/// Files that run at the same time.
+const THREADS: usize = 2;
+/// A run without a filter has at least so many records: an empty run must not pass.
+const RECORDS_MIN: usize = 1_200;
+/// Failing records shown of one file; the rest mostly follows from them.
+const FAILURES_SHOWN_MAX: usize = 20;
+
+/// How the database is kept while a file runs. Every file must pass in every state.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Everything in memory.
+    Memory,
+}
+
+impl State {
+    const ALL: [Self; 1] = [Self::Memory];
+
+    fn open(self) -> Mvvd {
+        match self {
+            Self::Memory => Mvvd::open(Config { threads: Some(2), ..Config::memory() }).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn slt() {
+    let root = repository();
+    let filter = std::env::var("SLT").unwrap_or_default();
+    let mut files = Vec::new();
+    collect(&root.join("tests/sqllogictest"), &mut files);
+    files.retain(|file| file.to_string_lossy().contains(&filter));
+    files.sort();
+    let jobs: Vec<(State, PathBuf)> =
+        State::ALL.into_iter().flat_map(|state| files.iter().map(move |file| (state, file.clone()))).collect();
+
+    let next = AtomicUsize::new(0);
+    let records = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some((state, file)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = run_file(&root, *state, file);
+                    records.fetch_add(outcome.records, Ordering::Relaxed);
+                    if !outcome.failures.is_empty() {
+                        failures.lock().unwrap().push((*state, file.clone(), outcome.failures));
+                    }
+                }
+            });
+        }
+    });
+
+    let (records, mut failures) = (records.into_inner(), failures.into_inner().unwrap());
+    failures.sort_by(|a, b| a.1.cmp(&b.1));
+    let mut report = String::new();
+    for (state, file, failed) in &failures {
+        let file = file.strip_prefix(&root).unwrap_or(file).display();
+        report += &format!("\n=== {file} ({state:?}): {} records failed\n", failed.len());
+        for failure in failed.iter().take(FAILURES_SHOWN_MAX) {
+            report += &format!("{}\n\n", failure.trim_end());
+        }
+    }
+    let failed: usize = failures.iter().map(|(_, _, failed)| failed.len()).sum();
+    assert!(failures.is_empty(), "{failed} of {records} records failed in {} of {} files\n{report}", failures.len(), jobs.len());
+    assert!(!files.is_empty(), "no file matches \"{filter}\"");
+    assert!(!filter.is_empty() || records >= RECORDS_MIN, "only {records} records ran, expected {RECORDS_MIN} or more");
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "slt") {
+            files.push(path);
+        }
+    }
+}
+
+struct Outcome {
+    records: usize,
+    failures: Vec<String>,
+}
+
+/// Runs all records of a file, those after a failed one too, so that one run shows everything.
+fn run_file(root: &Path, state: State, file: &Path) -> Outcome {
+    let mut outcome = Outcome { records: 0, failures: Vec::new() };
+    let parsed = match sqllogictest::parse_file::<Kind>(file) {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            outcome.failures.push(e.to_string());
+            return outcome;
+        }
+    };
+    let temporary = tempfile::tempdir().unwrap();
+    let database = state.open();
+    let names = [
+        ("$DATA", root.join("data").to_str().unwrap().to_owned()),
+        ("$TMP", temporary.path().to_str().unwrap().to_owned()),
+    ];
+    let mut runner = Runner::new(|| {
+        let connection = Connection { session: database.session(), names: names.clone() };
+        async move { Ok(connection) }
+    });
+    runner.with_column_validator(|actual, expected| {
+        actual.len() == expected.len() && actual.iter().zip(expected).all(|(a, e)| *e == Kind::Any || a == e)
+    });
+    for record in parsed {
+        match record {
+            Record::Statement { .. } | Record::Query { .. } => outcome.records += 1,
+            Record::Halt { .. } => outcome.failures.push("halt would leave records out".to_owned()),
+            _ => {}
+        }
+        if let Err(e) = runner.run(record) {
+            outcome.failures.push(e.display(false).to_string());
+        }
+    }
+    outcome
+}
+
+/// A session as the runner wants it.
+struct Connection {
+    session: Session,
+    names: [(&'static str, String); 2],
+}
+
+#[async_trait::async_trait]
+impl AsyncDB for Connection {
+    type Error = Shown;
+    type ColumnType = Kind;
+
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<Kind>, Shown> {
+        let sql = self.names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(name, value));
+        let answer = self.session.sql(&sql, &[]).await?;
+        if !answer.has_rows() {
+            return Ok(DBOutput::StatementComplete(answer.rows_affected().unwrap_or(0)));
+        }
+        let schema = answer.schema().clone();
+        let types = schema.fields().iter().map(|field| Kind::of(field)).collect();
+        let mut rows = Vec::new();
+        for batch in answer.collect().await? {
+            let columns: Vec<Vec<String>> =
+                schema.fields().iter().zip(batch.columns()).map(|(field, column)| texts(field, column)).collect();
+            rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column[row].clone()).collect()));
+        }
+        Ok(DBOutput::Rows { types, rows })
+    }
+
+    async fn shutdown(&mut self) {}
+
+    fn engine_name(&self) -> &str {
+        "mvvd"
+    }
+}
+
+/// The cells of a column as the files write them.
+fn texts(field: &Field, column: &dyn Array) -> Vec<String> {
+    let vector = VectorType::of_field(field);
+    let options = FormatOptions::default().with_null("NULL");
+    let other = ArrayFormatter::try_new(column, &options).unwrap();
+    let text = |row: usize| match (vector, column.data_type()) {
+        _ if column.is_null(row) => "NULL".to_owned(),
+        (Some(ty), _) => {
+            let mut text = String::new();
+            convert::write_cell(column, ty, row, &mut text).unwrap();
+            text
+        }
+        (_, DataType::Float64) => column.as_primitive::<Float64Type>().value(row).to_string(),
+        (_, DataType::Float32) => column.as_primitive::<Float32Type>().value(row).to_string(),
+        (_, DataType::Float16) => column.as_primitive::<Float16Type>().value(row).to_string(),
+        _ => match other.value(row).to_string() {
+            text if text.is_empty() => "(empty)".to_owned(),
+            text => text,
+        },
+    };
+    (0..column.len()).map(text).collect()
+}
+
+/// What a column holds, as one letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Boolean,
+    Integer,
+    Float,
+    Text,
+    Vector,
+    Time,
+    Any,
+}
+
+impl Kind {
+    const LETTERS: [(Self, char); 7] = [
+        (Self::Boolean, 'B'),
+        (Self::Integer, 'I'),
+        (Self::Float, 'R'),
+        (Self::Text, 'T'),
+        (Self::Vector, 'V'),
+        (Self::Time, 'P'),
+        (Self::Any, '?'),
+    ];
+
+    fn of(field: &Field) -> Self {
+        match field.data_type() {
+            _ if VectorType::of_field(field).is_some() => Self::Vector,
+            DataType::Boolean => Self::Boolean,
+            ty if ty.is_integer() => Self::Integer,
+            ty if ty.is_floating() => Self::Float,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text,
+            ty if ty.is_temporal() => Self::Time,
+            _ => Self::Any,
+        }
+    }
+}
+
+impl ColumnType for Kind {
+    fn from_char(letter: char) -> Option<Self> {
+        Self::LETTERS.iter().find(|(_, l)| *l == letter).map(|(kind, _)| *kind)
+    }
+
+    fn to_char(&self) -> char {
+        Self::LETTERS.iter().find(|(kind, _)| kind == self).map_or('?', |(_, letter)| *letter)
+    }
+}
+
+/// An error with all that a user would see of it.
+#[derive(Debug)]
+struct Shown(Error);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.message())?;
+        if let Some(position) = self.0.position() {
+            write!(f, " at {}:{}", position.line, position.column)?;
+        }
+        match self.0.hint() {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl From<Error> for Shown {
+    fn from(e: Error) -> Self {
+        Self(e)
+    }
+}

@@ -1,0 +1,519 @@
+//! The analyzer rule that gives vector literals, casts and parameters their types. It must run first.
+//!
+//! | before | after |
+//! |---|---|
+//! | `l2_distance(v, '[1,2]')` | `l2_distance(v, <VECTOR(2) literal>)` |
+//! | `l2_distance(v, $1)` | `$1` has the type of `v` |
+//! | `'[1,2]'::VECTOR(2)` | the literal, checked |
+//! | `text::VECTOR(2)`, `v::TEXT`, `v::REAL[]` | `to_vector(text)`, `to_text(v)`, `to_list(v)` |
+//! | `mvvd_array('[1,2]')` | a list literal, or straight into any of the above |
+//! | `v IN ('[1,2]')`, `coalesce(v, '[1,2]')`, CASE | the text has the type of `v` |
+//! | `avg(x)`, `sum(x)` over numbers | DataFusion's own |
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::utils::SingleRowListArrayBuilder;
+use datafusion::common::{DFSchema, ExprSchema, Result as DfResult, ScalarValue};
+use datafusion::functions::core::coalesce as stock_coalesce;
+use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
+};
+use datafusion::optimizer::AnalyzerRule;
+use mvvd_core::convert::{SparseBuilder, dense_column, to_vectors};
+use mvvd_core::literal::{parse_bits, parse_dense, parse_sparse};
+use mvvd_core::vector_type::TYPE_KEY;
+use mvvd_core::{Error, Result, VectorKind, VectorType};
+
+use crate::convert::{self, Target};
+use crate::error::to_df;
+use crate::function::{Arg, VectorFunction, VectorUdf, is_plain, return_field};
+use crate::operand::{Operand, text_of};
+use crate::operators::query_kind;
+use crate::{aggregate, array, coalesce};
+
+/// Gives vector literals, casts and parameters their types; see the top of the file.
+#[derive(Debug, Default)]
+pub struct VectorLiterals;
+
+impl AnalyzerRule for VectorLiterals {
+    fn name(&self) -> &str {
+        "vector_literals"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DfResult<LogicalPlan> {
+        // Once something changed, the schemas above it are computed again.
+        let changed = Cell::new(false);
+        plan.transform_up_with_subqueries(|plan| rewrite_node(plan, &changed)).data()
+    }
+}
+
+fn rewrite_node(plan: LogicalPlan, changed: &Cell<bool>) -> DfResult<Transformed<LogicalPlan>> {
+    let mut found = false;
+    plan.apply_expressions(|expr| {
+        found = found || expr.exists(|expr| Ok(is_candidate(expr)))?;
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })?;
+    if !found {
+        return if changed.get() { Ok(Transformed::yes(plan.recompute_schema()?)) } else { Ok(Transformed::no(plan)) };
+    }
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = &plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    // The output of these is not named after their expressions.
+    let named = !matches!(plan, LogicalPlan::Sort(_) | LogicalPlan::Values(_));
+    let names = NamePreserver::new(&plan);
+    let rewritten = plan.map_expressions(|expr| {
+        if !expr.exists(|expr| Ok(is_candidate(expr)))? {
+            return Ok(Transformed::no(expr));
+        }
+        let name = named.then(|| names.save(&expr));
+        let new = expr.transform_down_up(|expr| rewrite_down(expr, &schema), |expr| rewrite_up(expr, &schema))?;
+        Ok(match name {
+            Some(name) if new.transformed => new.update_data(|expr| name.restore(expr)),
+            _ => new,
+        })
+    })?;
+    if !rewritten.transformed && !changed.get() {
+        return Ok(rewritten);
+    }
+    changed.set(true);
+    rewritten.map_data(LogicalPlan::recompute_schema)
+}
+
+/// Whether an expression may need this rule. Cheap: every expression of every statement is asked.
+fn is_candidate(expr: &Expr) -> bool {
+    let to_type = |field: &Field| {
+        field.metadata().contains_key(TYPE_KEY)
+            || matches!(
+                field.data_type(),
+                DataType::Utf8
+                    | DataType::LargeUtf8
+                    | DataType::Utf8View
+                    | DataType::List(_)
+                    | DataType::LargeList(_)
+                    | DataType::FixedSizeList(..)
+            )
+    };
+    let source = |expr: &Expr| may_be_written(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }));
+    match expr {
+        Expr::ScalarFunction(call) => {
+            VectorUdf::of(&call.func).is_some() || call.func.name() == array::ARRAY || coalesce::is(&call.func)
+        }
+        Expr::Cast(cast) => to_type(&cast.field),
+        Expr::TryCast(cast) => to_type(&cast.field),
+        Expr::AggregateFunction(call) => aggregate::original(&call.func).is_some(),
+        Expr::WindowFunction(call) => match &call.fun {
+            WindowFunctionDefinition::AggregateUDF(func) => aggregate::original(func).is_some(),
+            WindowFunctionDefinition::WindowUDF(_) => false,
+        },
+        Expr::InList(list) => list.list.iter().any(source),
+        Expr::Case(case) => {
+            case.when_then_expr.iter().any(|(_, then)| source(then)) || case.else_expr.as_deref().is_some_and(source)
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsDistinctFrom | Operator::IsNotDistinctFrom, right }) => {
+            source(left) || source(right)
+        }
+        _ => false,
+    }
+}
+
+/// A value that is written out, and can become a vector.
+enum Written<'a> {
+    /// Text in pgvector's syntax.
+    Text(&'a str),
+    /// The text of an array literal: numbers in brackets.
+    Array(&'a str),
+    /// A list of numbers.
+    List(ScalarValue),
+}
+
+impl Written<'_> {
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Array(_) | Self::List(_) => None,
+        }
+    }
+}
+
+fn written(expr: &Expr) -> Option<Written<'_>> {
+    match expr {
+        Expr::Literal(value, metadata) => match text_of(value) {
+            Some(text) if metadata.is_none() => Some(Written::Text(text)),
+            Some(_) => None,
+            None => match Operand::of(&value.data_type(), &Default::default()) {
+                Operand::List(_) if !value.is_null() => Some(Written::List(value.clone())),
+                _ => None,
+            },
+        },
+        Expr::ScalarFunction(call) if call.func.name() == array::ARRAY => array::text(expr).map(Written::Array),
+        Expr::ScalarFunction(call) if call.func.name() == "make_array" => made_list(&call.args).map(Written::List),
+        _ => None,
+    }
+}
+
+/// Whether [`written`] may find something, without building it.
+fn may_be_written(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => text_of(value).is_some() || value.data_type().is_list(),
+        Expr::ScalarFunction(call) => matches!(call.func.name(), array::ARRAY | "make_array"),
+        _ => false,
+    }
+}
+
+/// `[1, 2.5]` as DataFusion plans it: a call with a literal for each number.
+fn made_list(args: &[Expr]) -> Option<ScalarValue> {
+    let numbers = args.iter().map(|arg| match arg {
+        Expr::Literal(value, _) if value.data_type().is_numeric() && !value.is_null() => {
+            match value.cast_to(&DataType::Float64) {
+                Ok(ScalarValue::Float64(number)) => number,
+                _ => None,
+            }
+        }
+        _ => None,
+    });
+    let numbers: ArrayRef = Arc::new(arrow::array::Float64Array::from(numbers.collect::<Option<Vec<f64>>>()?));
+    Some(ScalarValue::List(Arc::new(SingleRowListArrayBuilder::new(numbers).build_list_array())))
+}
+
+/// Functions and casts over values that are written out, before those become plain lists.
+fn rewrite_down(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    match expr {
+        Expr::ScalarFunction(call) if VectorUdf::of(&call.func).is_some() => type_arguments(call, schema),
+        Expr::Cast(_) | Expr::TryCast(_) => fold_cast(expr),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Everything else, once the parts are done.
+fn rewrite_up(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    match expr {
+        Expr::Cast(_) | Expr::TryCast(_) => {
+            let folded = fold_cast(expr)?;
+            if folded.transformed { Ok(folded) } else { convert_cast(folded.data, schema) }
+        }
+        Expr::ScalarFunction(call) if call.func.name() == array::ARRAY => {
+            let expr = Expr::ScalarFunction(call);
+            match array::text(&expr) {
+                Some(text) => Ok(Transformed::yes(Expr::Literal(array::list(text).map_err(to_df)?, None))),
+                None => Ok(Transformed::no(expr)),
+            }
+        }
+        Expr::ScalarFunction(mut call) if coalesce::is(&call.func) => {
+            let ty = vector_among(call.args.iter(), schema)?;
+            call.func = stock_coalesce();
+            let Some(ty) = ty else {
+                return Ok(Transformed::yes(Expr::ScalarFunction(call)));
+            };
+            call.args = call.args.into_iter().map(|arg| to_type(arg, ty, schema)).collect::<DfResult<_>>()?;
+            Ok(Transformed::yes(keep_type(Expr::ScalarFunction(call), ty)))
+        }
+        Expr::InList(mut list) => {
+            let Some(ty) = vector_among([&*list.expr], schema)? else {
+                return Ok(Transformed::no(Expr::InList(list)));
+            };
+            list.list = list.list.into_iter().map(|item| to_type(item, ty, schema)).collect::<DfResult<_>>()?;
+            Ok(Transformed::yes(Expr::InList(list)))
+        }
+        Expr::Case(mut case) => {
+            let branches = case.when_then_expr.iter().map(|(_, then)| &**then).chain(case.else_expr.as_deref());
+            let Some(ty) = vector_among(branches, schema)? else {
+                return Ok(Transformed::no(Expr::Case(case)));
+            };
+            for (_, then) in &mut case.when_then_expr {
+                **then = to_type(std::mem::take(then), ty, schema)?;
+            }
+            if let Some(otherwise) = &mut case.else_expr {
+                **otherwise = to_type(std::mem::take(otherwise), ty, schema)?;
+            }
+            Ok(Transformed::yes(keep_type(Expr::Case(case), ty)))
+        }
+        Expr::AggregateFunction(mut call) => {
+            let Some(original) = aggregate::original(&call.func) else {
+                return Ok(Transformed::no(Expr::AggregateFunction(call)));
+            };
+            match vector_among(call.params.args.iter(), schema)? {
+                None => {
+                    call.func = Arc::clone(original);
+                    Ok(Transformed::yes(Expr::AggregateFunction(call)))
+                }
+                Some(_) if call.params.distinct => Err(to_df(aggregate::distinct_unsupported(original))),
+                Some(_) => Ok(Transformed::no(Expr::AggregateFunction(call))),
+            }
+        }
+        Expr::WindowFunction(mut call) => {
+            let original = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(func) => aggregate::original(func).cloned(),
+                WindowFunctionDefinition::WindowUDF(_) => None,
+            };
+            match original {
+                Some(original) if vector_among(call.params.args.iter(), schema)?.is_none() => {
+                    call.fun = WindowFunctionDefinition::AggregateUDF(original);
+                    Ok(Transformed::yes(Expr::WindowFunction(call)))
+                }
+                _ => Ok(Transformed::no(Expr::WindowFunction(call))),
+            }
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// The type of an expression. Literals and columns are looked at without making a name for them.
+fn field_of(expr: &Expr, schema: &DFSchema) -> DfResult<FieldRef> {
+    match expr {
+        Expr::Literal(value, metadata) => Ok(Arc::new(literal_field(value, metadata.as_ref()))),
+        Expr::Column(column) => schema.field_from_column(column).map(Arc::clone),
+        other => other.to_field(schema).map(|(_, field)| field),
+    }
+}
+
+fn literal_field(value: &ScalarValue, metadata: Option<&FieldMetadata>) -> Field {
+    let field = Field::new("", value.data_type(), value.is_null());
+    match metadata {
+        Some(metadata) => field.with_metadata(metadata.to_hashmap()),
+        None => field,
+    }
+}
+
+/// The first vector type among expressions.
+fn vector_among<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> DfResult<Option<VectorType>> {
+    for expr in exprs {
+        if let Some(ty) = VectorType::of_field(&*field_of(expr, schema)?) {
+            return Ok(Some(ty));
+        }
+    }
+    Ok(None)
+}
+
+/// An expression as a vector of type `ty`.
+fn to_type(expr: Expr, ty: VectorType, schema: &DFSchema) -> DfResult<Expr> {
+    if let Expr::Placeholder(Placeholder { id, field: None }) = expr {
+        return Ok(Expr::Placeholder(Placeholder { id, field: Some(Arc::new(ty.field("", true))) }));
+    }
+    if VectorType::of_field(&*field_of(&expr, schema)?) == Some(ty) {
+        return Ok(expr);
+    }
+    let cast = fold_cast(Expr::Cast(Cast::new_from_field(Box::new(expr), Arc::new(ty.field("", true)))))?;
+    if cast.transformed { Ok(cast.data) } else { convert_cast(cast.data, schema).data() }
+}
+
+/// Bits and sparse vectors say what they are in the field metadata, which CASE drops.
+fn keep_type(expr: Expr, ty: VectorType) -> Expr {
+    match ty.kind {
+        VectorKind::Dense | VectorKind::Half => expr,
+        VectorKind::Bit | VectorKind::Sparse => convert::expr(expr, Target::Vector(ty), false),
+    }
+}
+
+/// Takes a cast apart: source, target, and whether it is TRY_CAST.
+fn cast_parts(expr: &Expr) -> Option<(&Expr, &FieldRef, bool)> {
+    match expr {
+        Expr::Cast(cast) => Some((&cast.expr, &cast.field, false)),
+        Expr::TryCast(cast) => Some((&cast.expr, &cast.field, true)),
+        _ => None,
+    }
+}
+
+/// A cast of a value that is written out becomes the value.
+fn fold_cast(expr: Expr) -> DfResult<Transformed<Expr>> {
+    let folded = match cast_parts(&expr) {
+        Some((source, field, tolerant)) => fold_written(source, field, tolerant)?,
+        None => None,
+    };
+    Ok(match folded {
+        Some(folded) => Transformed::yes(folded),
+        None => Transformed::no(expr),
+    })
+}
+
+fn fold_written(source: &Expr, field: &Field, tolerant: bool) -> DfResult<Option<Expr>> {
+    if let Expr::Literal(value, metadata) = source {
+        let from = literal_field(value, metadata.as_ref());
+        let Some(target) = Target::of(&from, field) else {
+            return Ok(None);
+        };
+        return if takes(&target, &from) { convert::fold(value, &from, &target, tolerant).map(Some) } else { Ok(None) };
+    }
+    let Some(ty) = VectorType::of_field(field).filter(|_| may_be_written(source)) else {
+        return Ok(None);
+    };
+    let value = match written(source) {
+        // The text of a list is the text of a vector.
+        Some(Written::Array(text)) if matches!(ty.kind, VectorKind::Dense | VectorKind::Half) => ScalarValue::from(text),
+        Some(Written::Array(text)) => array::list(text).map_err(to_df)?,
+        Some(Written::List(value)) => value,
+        Some(Written::Text(_)) | None => return Ok(None),
+    };
+    convert::fold(&value, &literal_field(&value, None), &Target::Vector(ty), tolerant).map(Some)
+}
+
+/// Whether a conversion reads a type itself; for the others Arrow makes text of it first.
+fn takes(target: &Target, from: &Field) -> bool {
+    match target {
+        Target::Json | Target::Uuid => from.data_type().is_string() || from.data_type().is_null(),
+        Target::Vector(_) | Target::Text | Target::List(_) => true,
+    }
+}
+
+/// A cast to or from a vector of something computed becomes a call of our conversion.
+fn convert_cast(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let Some((source, field, tolerant)) = cast_parts(&expr) else {
+        return Ok(Transformed::no(expr));
+    };
+    if matches!(source, Expr::Placeholder(Placeholder { field: None, .. })) {
+        return match (VectorType::of_field(field), source) {
+            (Some(_), Expr::Placeholder(Placeholder { id, .. })) => {
+                let (id, field) = (id.clone(), Some(Arc::clone(field)));
+                Ok(Transformed::yes(Expr::Placeholder(Placeholder { id, field })))
+            }
+            _ => Ok(Transformed::no(expr)),
+        };
+    }
+    let from = field_of(source, schema)?;
+    let Some(target) = Target::of(&from, field) else {
+        return Ok(Transformed::no(expr));
+    };
+    let same = from.data_type() == field.data_type() && from.metadata().get(TYPE_KEY) == field.metadata().get(TYPE_KEY);
+    let (requested, is_text_target) = (field.data_type().clone(), target == Target::Text);
+    let source = match expr {
+        Expr::Cast(cast) => *cast.expr,
+        Expr::TryCast(cast) => *cast.expr,
+        other => other,
+    };
+    if same {
+        return Ok(Transformed::yes(source));
+    }
+    let source =
+        if takes(&target, &from) { source } else { Expr::Cast(Cast::new(Box::new(source), DataType::Utf8)) };
+    let converted = convert::expr(source, target, tolerant);
+    Ok(Transformed::yes(if is_text_target && requested != DataType::Utf8 {
+        Expr::Cast(Cast::new(Box::new(converted), requested))
+    } else {
+        converted
+    }))
+}
+
+/// Gives the vector arguments of one of our functions their types, and checks them.
+fn type_arguments(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let function = VectorUdf::of(&call.func).expect("the caller has looked");
+    let vectors = function.vectors().min(call.args.len());
+    let fields = call.args.iter().map(|arg| field_of(arg, schema)).collect::<DfResult<Vec<_>>>()?;
+    let operands: Vec<Operand> = fields.iter().map(|field| Operand::of_field(field)).collect();
+    if function.original().is_some() && is_plain(operands[..vectors].iter().copied()) {
+        return Ok(Transformed::no(Expr::ScalarFunction(call)));
+    }
+    let mut changes = Vec::new();
+    for i in (0..vectors).filter(|&i| operands[i].is_source()) {
+        let beside = (0..vectors).filter(|&j| j != i).find_map(|j| operands[j].vector_type());
+        let beside_kind = (0..vectors).filter(|&j| j != i).find_map(|j| operands[j].kind());
+        match &call.args[i] {
+            Expr::Placeholder(Placeholder { id, field: None }) => {
+                let ty = match function.distance() {
+                    Some(_) => beside.map(|ty| VectorType { kind: query_kind(ty.kind), ..ty }),
+                    None => beside,
+                };
+                if let Some(ty) = ty {
+                    let field = Some(Arc::new(ty.field("", true)));
+                    changes.push((i, Expr::Placeholder(Placeholder { id: id.clone(), field })));
+                }
+            }
+            arg => {
+                if let Some(value) = written(arg) {
+                    // Of two texts, one tells what both are.
+                    let other = (0..vectors).filter(|&j| j != i).find_map(|j| written(&call.args[j]));
+                    let text = [value.text(), other.as_ref().and_then(Written::text)].into_iter().flatten();
+                    let text = text.clone().find(|text| text.trim_start().starts_with('{')).or(text.clone().next());
+                    let kind = function.literal_kind(beside_kind, text);
+                    changes.push((i, vector_literal(&value, kind).map_err(to_df)?));
+                }
+            }
+        }
+    }
+    let transformed = !changes.is_empty();
+    for (i, arg) in changes {
+        call.args[i] = arg;
+    }
+    check(function, &call.args, &fields, transformed).map_err(to_df)?;
+    Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
+}
+
+/// What `return_field_from_args` checks, for expressions whose type nobody asks for, as in ORDER BY.
+fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef], literals: bool) -> Result<()> {
+    let typed: Vec<FieldRef> = args
+        .iter()
+        .zip(fields)
+        .map(|(arg, field)| match arg {
+            Expr::Literal(value, metadata) if literals => Arc::new(literal_field(value, metadata.as_ref())),
+            Expr::Placeholder(Placeholder { field: Some(field), .. }) => Arc::clone(field),
+            _ => Arc::clone(field),
+        })
+        .collect();
+    let list: Vec<Arg> = args
+        .iter()
+        .zip(&typed)
+        .map(|(arg, field)| Arg {
+            operand: Operand::of_field(field),
+            field,
+            literal: match arg {
+                Expr::Literal(value, _) => Some(value),
+                _ => None,
+            },
+        })
+        .collect();
+    return_field(function, &list, true).map(|_| ())
+}
+
+/// A vector of `kind` with the dimensions that the value has.
+fn vector_literal(value: &Written, kind: VectorKind) -> Result<Expr> {
+    let (array, ty): (ArrayRef, VectorType) = match (value, kind) {
+        (Written::Text(text), VectorKind::Bit) => {
+            let mut bytes = Vec::new();
+            let ty = VectorType::new(kind, parse_bits(text, &mut bytes)?)?;
+            (Arc::new(FixedSizeBinaryArray::try_new(bytes.len() as i32, bytes.into(), None)?), ty)
+        }
+        (Written::Text(text), VectorKind::Sparse) => {
+            let literal = parse_sparse(text)?;
+            let mut builder = SparseBuilder::default();
+            builder.append(&literal.indices, &literal.values)?;
+            (Arc::new(builder.finish()), VectorType::new(kind, literal.dims)?)
+        }
+        (Written::Text(text) | Written::Array(text), VectorKind::Dense | VectorKind::Half) => {
+            let mut values = Vec::new();
+            let dims = parse_dense(text, &mut values)?;
+            let dense = VectorType::new(VectorKind::Dense, dims)?;
+            let array = dense_column(values, dense, None);
+            if kind == VectorKind::Dense {
+                (array, dense)
+            } else {
+                let half = VectorType { kind, ..dense };
+                (to_vectors(&array, Some(dense), half)?, half)
+            }
+        }
+        (Written::Array(text), kind) => return vector_literal(&Written::List(array::list(text)?), kind),
+        (Written::List(value), kind) => {
+            let array = value.to_array().map_err(|e| Error::internal(e.to_string()).with_source(e))?;
+            let dims = match array.data_type() {
+                DataType::FixedSizeList(_, width) => *width as usize,
+                DataType::LargeList(_) => array.as_list::<i64>().value_length(0) as usize,
+                _ => array.as_list::<i32>().value_length(0) as usize,
+            };
+            if kind == VectorKind::Bit {
+                return Err(Error::invalid("a list of numbers is no bit vector").with_hint("write bits as '1011'"));
+            }
+            let ty = VectorType::new(kind, dims)?;
+            (to_vectors(&array, None, ty)?, ty)
+        }
+    };
+    let value = ScalarValue::try_from_array(&array, 0).map_err(|e| Error::internal(e.to_string()).with_source(e))?;
+    Ok(Expr::Literal(value, Some(FieldMetadata::from(&ty.metadata()))))
+}
