@@ -82,7 +82,7 @@ FROM (
     LIMIT 8
 ) AS near
 JOIN sections s ON s.section = near.section
-ORDER BY near.score;
+ORDER BY score;
 
 -- 6. An aggregate over the nearest fifty: in which sections does one find things like postgresql-client?
 SELECT section, count(*) AS packages, round(avg(distance), 3) AS mean_distance

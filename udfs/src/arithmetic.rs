@@ -6,15 +6,16 @@ use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
 use half::f16;
 use mvvd_core::convert::{dense_column, to_vectors};
-use mvvd_core::literal::{different_dims, parse_dense};
+use mvvd_core::literal::{different_dims, parse_dense, parse_sparse};
 use mvvd_core::vector_type::fixed_list;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
 
 use crate::function::{Arg, Call, Returns, VectorFunction, VectorUdf};
-use crate::operand::{Operand, text_of};
+use crate::operand::{Operand, kind_of_text, text_of};
 
 /// An operation on the elements of two vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +75,11 @@ impl VectorFunction for Arithmetic {
             (Operand::Vector(ty), _) | (_, Operand::Vector(ty)) => ty,
             (Operand::Null, Operand::Null) => return Ok(Returns::Plain(DataType::Null)),
             _ => {
-                let dims = args.iter().find_map(|arg| literal_dims(arg).transpose()).transpose()?;
-                let dims = dims.ok_or_else(|| unknown_dims(name, &args[0]))?;
-                VectorType::new(VectorKind::Dense, dims)?
+                let literal = args.iter().find_map(|arg| arg.literal.and_then(|value| literal_type(value).transpose()));
+                match literal.transpose()? {
+                    Some(ty) if ty.kind == VectorKind::Dense => ty,
+                    _ => return Err(unknown_dims(name, &args[0])),
+                }
             }
         };
         Ok(Returns::Vector(ty))
@@ -118,12 +121,15 @@ pub(crate) fn unknown_dims(name: &str, arg: &Arg) -> Error {
         .with_hint("cast it, as in value::VECTOR(3)")
 }
 
-/// The dimensions of a text literal.
-pub(crate) fn literal_dims(arg: &Arg) -> Result<Option<usize>> {
-    match (arg.literal.and_then(text_of), arg.operand.dims()) {
-        (Some(text), _) => parse_dense(text, &mut Vec::new()).map(Some),
-        (None, dims) => Ok(dims),
-    }
+/// The type of vector that a text literal is.
+pub(crate) fn literal_type(value: &ScalarValue) -> Result<Option<VectorType>> {
+    let Some(text) = text_of(value) else {
+        return Ok(None);
+    };
+    Ok(Some(match kind_of_text(text) {
+        VectorKind::Sparse => VectorType::new(VectorKind::Sparse, parse_sparse(text)?.dims)?,
+        kind => VectorType::new(kind, parse_dense(text, &mut Vec::new())?)?,
+    }))
 }
 
 /// Argument `i` as a `VECTOR`, without rounding to the type of the result.

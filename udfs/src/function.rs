@@ -10,6 +10,7 @@ use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use mvvd_core::vector_type::may_be_vector;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
 
 use crate::distance::Distance;
@@ -148,13 +149,14 @@ impl VectorUdf {
     }
 }
 
-/// Whether a call has only plain lists, which DataFusion's own function serves.
-pub(crate) fn is_plain(operands: impl IntoIterator<Item = Operand>) -> bool {
+/// Whether a call has only plain lists, of whatever, which DataFusion's own function serves.
+pub(crate) fn is_plain<'a>(types: impl IntoIterator<Item = &'a DataType>) -> bool {
     let mut lists = 0;
-    for operand in operands {
-        match operand {
-            Operand::List(_) => lists += 1,
-            Operand::Null => {}
+    for data_type in types {
+        match data_type {
+            DataType::Null => {}
+            DataType::List(_) | DataType::LargeList(_) => lists += 1,
+            DataType::FixedSizeList(..) if !may_be_vector(data_type) => lists += 1,
             _ => return false,
         }
     }
@@ -162,7 +164,7 @@ pub(crate) fn is_plain(operands: impl IntoIterator<Item = Operand>) -> bool {
 }
 
 fn delegate<'a>(function: &'a dyn VectorFunction, fields: &[FieldRef]) -> Option<&'a Arc<ScalarUDF>> {
-    function.original().filter(|_| is_plain(fields.iter().map(|field| Operand::of_field(field))))
+    function.original().filter(|_| is_plain(fields.iter().map(|field| field.data_type())))
 }
 
 impl PartialEq for VectorUdf {
@@ -199,7 +201,7 @@ impl ScalarUDFImpl for VectorUdf {
     fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
         // Anything wrong is said by `return_field_from_args`: an error from here would lose its kind and hint.
         match self.function.original() {
-            Some(original) if is_plain(arg_types.iter().map(|ty| Operand::of(ty, &Default::default()))) => {
+            Some(original) if is_plain(arg_types) => {
                 original.coerce_types(arg_types)
             }
             _ => Ok(arg_types.to_vec()),

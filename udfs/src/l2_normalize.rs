@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::ColumnarValue;
-use mvvd_core::convert::{SparseBuilder, SparseRows, dense_column};
+use mvvd_core::convert::{SparseBuilder, SparseRows, dense_column, to_vectors};
 use mvvd_core::kernels::{Sparse, norm_f32, norm_sparse};
-use mvvd_core::{Result, VectorKind, VectorType};
+use mvvd_core::{Result, VectorKind};
 
-use crate::arithmetic::{floats, literal_dims, unknown_dims, values};
+use crate::arithmetic::{floats, literal_type, unknown_dims, values};
 use crate::function::{Arg, Call, Returns, VectorFunction};
 use crate::operand::Operand;
 use crate::vector_norm::needs_numbers;
@@ -36,7 +36,8 @@ impl VectorFunction for L2Normalize {
             return call.finish(arrow::array::new_null_array(&DataType::Null, call.array(0)?.len()));
         };
         if ty.kind == VectorKind::Sparse {
-            return call.finish(normalize_sparse(&call.array(0)?)?);
+            let sparse = to_vectors(&call.array(0)?, call.operand(0).vector_type(), ty)?;
+            return call.finish(normalize_sparse(&sparse)?);
         }
         let array = floats(call, 0, ty)?;
         let mut out = values(&array).to_vec();
@@ -56,8 +57,8 @@ pub(crate) fn result_type(name: &str, arg: &Arg) -> Result<Returns> {
         Operand::Vector(ty) => Returns::Vector(ty),
         Operand::Null => Returns::Plain(DataType::Null),
         _ => {
-            let dims = literal_dims(arg)?.ok_or_else(|| unknown_dims(name, arg))?;
-            Returns::Vector(VectorType::new(VectorKind::Dense, dims)?)
+            let literal = arg.literal.map(literal_type).transpose()?.flatten();
+            Returns::Vector(literal.ok_or_else(|| unknown_dims(name, arg))?)
         }
     })
 }

@@ -2,13 +2,18 @@
 //!
 //! | before | after |
 //! |---|---|
-//! | `l2_distance(v, '[1,2]')` | `l2_distance(v, <VECTOR(2) literal>)` |
+//! | `l2_distance(v, '[1,2]')` | the same, checked |
+//! | `l2_distance(v, [1,2])`, or a bound list | `l2_distance(v, '[1,2]')` |
+//! | `v + '[1,2]'`, `subvector('[1,2]', 1, 1)` | the literal has its vector type |
 //! | `l2_distance(v, $1)` | `$1` has the type of `v` |
 //! | `'[1,2]'::VECTOR(2)` | the literal, checked |
 //! | `text::VECTOR(2)`, `v::TEXT`, `v::REAL[]` | `to_vector(text)`, `to_text(v)`, `to_list(v)` |
 //! | `mvvd_array('[1,2]')` | a list literal, or straight into any of the above |
 //! | `v IN ('[1,2]')`, `coalesce(v, '[1,2]')`, CASE | the text has the type of `v` |
 //! | `avg(x)`, `sum(x)` over numbers | DataFusion's own |
+//!
+//! The query of a distance stays text, and lists become text: a plan shows and hashes its literals dozens of times, and
+//! writing 768 numbers each time would cost more than the search. The distance reads the text once per use.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -28,7 +33,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
-use mvvd_core::convert::{SparseBuilder, dense_column, to_vectors};
+use mvvd_core::convert::{SparseBuilder, dense_column, to_vectors, write_cell};
 use mvvd_core::literal::{parse_bits, parse_dense, parse_sparse};
 use mvvd_core::vector_type::TYPE_KEY;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
@@ -36,7 +41,7 @@ use mvvd_core::{Error, Result, VectorKind, VectorType};
 use crate::convert::{self, Target};
 use crate::error::to_df;
 use crate::function::{Arg, VectorFunction, VectorUdf, is_plain, return_field};
-use crate::operand::{Operand, text_of};
+use crate::operand::{Operand, kind_of_text, text_of};
 use crate::operators::query_kind;
 use crate::{aggregate, array, coalesce};
 
@@ -120,10 +125,26 @@ fn is_candidate(expr: &Expr) -> bool {
         Expr::Case(case) => {
             case.when_then_expr.iter().any(|(_, then)| source(then)) || case.else_expr.as_deref().is_some_and(source)
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::IsDistinctFrom | Operator::IsNotDistinctFrom, right }) => {
-            source(left) || source(right)
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(*op) => {
+            looks_like_vector(left) || looks_like_vector(right)
         }
         _ => false,
+    }
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Whether a comparison with this may be one with a vector; most comparisons with texts are not.
+fn looks_like_vector(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => match text_of(value) {
+            Some(text) => text.trim_start().starts_with(['[', '{', '0', '1']),
+            None => value.data_type().is_list(),
+        },
+        other => may_be_written(other),
     }
 }
 
@@ -209,6 +230,9 @@ fn rewrite_up(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
                 None => Ok(Transformed::no(expr)),
             }
         }
+        Expr::ScalarFunction(call) if VectorUdf::of(&call.func).is_some_and(|f| f.distance().is_some()) => {
+            write_queries(call).map_err(to_df)
+        }
         Expr::ScalarFunction(mut call) if coalesce::is(&call.func) => {
             let ty = vector_among(call.args.iter(), schema)?;
             call.func = stock_coalesce();
@@ -217,6 +241,17 @@ fn rewrite_up(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
             };
             call.args = call.args.into_iter().map(|arg| to_type(arg, ty, schema)).collect::<DfResult<_>>()?;
             Ok(Transformed::yes(keep_type(Expr::ScalarFunction(call), ty)))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_comparison(op) => {
+            let (a, b) = (field_of(&left, schema)?, field_of(&right, schema)?);
+            let (a_operand, b_operand) = (Operand::of_field(&a), Operand::of_field(&b));
+            let (left, right, changed) = match (a_operand.vector_type(), b_operand.vector_type()) {
+                (Some(ty), None) if b_operand.is_source() => (*left, to_type(*right, ty, schema)?, true),
+                (None, Some(ty)) if a_operand.is_source() => (to_type(*left, ty, schema)?, *right, true),
+                _ => (*left, *right, false),
+            };
+            let expr = Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
+            Ok(Transformed::new_transformed(expr, changed))
         }
         Expr::InList(mut list) => {
             let Some(ty) = vector_among([&*list.expr], schema)? else {
@@ -409,58 +444,59 @@ fn type_arguments(mut call: ScalarFunction, schema: &DFSchema) -> DfResult<Trans
     let vectors = function.vectors().min(call.args.len());
     let fields = call.args.iter().map(|arg| field_of(arg, schema)).collect::<DfResult<Vec<_>>>()?;
     let operands: Vec<Operand> = fields.iter().map(|field| Operand::of_field(field)).collect();
-    if function.original().is_some() && is_plain(operands[..vectors].iter().copied()) {
+    if function.original().is_some() && is_plain(fields[..vectors].iter().map(|field| field.data_type())) {
         return Ok(Transformed::no(Expr::ScalarFunction(call)));
     }
     let mut changes = Vec::new();
+    let mut typed = fields.clone();
     for i in (0..vectors).filter(|&i| operands[i].is_source()) {
-        let beside = (0..vectors).filter(|&j| j != i).find_map(|j| operands[j].vector_type());
-        let beside_kind = (0..vectors).filter(|&j| j != i).find_map(|j| operands[j].kind());
-        match &call.args[i] {
-            Expr::Placeholder(Placeholder { id, field: None }) => {
-                let ty = match function.distance() {
-                    Some(_) => beside.map(|ty| VectorType { kind: query_kind(ty.kind), ..ty }),
-                    None => beside,
-                };
-                if let Some(ty) = ty {
-                    let field = Some(Arc::new(ty.field("", true)));
-                    changes.push((i, Expr::Placeholder(Placeholder { id: id.clone(), field })));
-                }
+        let others = || (0..vectors).filter(|&j| j != i);
+        let beside = others().find_map(|j| operands[j].vector_type());
+        if let Expr::Placeholder(Placeholder { id, field: None }) = &call.args[i] {
+            let ty = match function.distance() {
+                Some(_) => beside.map(|ty| VectorType { kind: query_kind(ty.kind), ..ty }),
+                None => beside,
+            };
+            if let Some(ty) = ty {
+                typed[i] = Arc::new(ty.field("", true));
+                let (id, field) = (id.clone(), Some(Arc::clone(&typed[i])));
+                changes.push((i, Expr::Placeholder(Placeholder { id, field })));
             }
-            arg => {
-                if let Some(value) = written(arg) {
-                    // Of two texts, one tells what both are.
-                    let other = (0..vectors).filter(|&j| j != i).find_map(|j| written(&call.args[j]));
-                    let text = [value.text(), other.as_ref().and_then(Written::text)].into_iter().flatten();
-                    let text = text.clone().find(|text| text.trim_start().starts_with('{')).or(text.clone().next());
-                    let kind = function.literal_kind(beside_kind, text);
-                    changes.push((i, vector_literal(&value, kind).map_err(to_df)?));
+        } else if let Some(value) = written(&call.args[i]) {
+            // Of two texts, the one in braces tells what both are.
+            let kind = match others().find_map(|j| operands[j].kind()) {
+                Some(kind) => function.literal_kind(Some(kind), value.text()),
+                None => {
+                    let other = others().find_map(|j| written(&call.args[j]));
+                    let mut texts = [Some(&value), other.as_ref()].into_iter().flatten().filter_map(Written::text);
+                    let in_braces = texts.clone().find(|text| kind_of_text(text) == VectorKind::Sparse);
+                    function.literal_kind(None, in_braces.or_else(|| texts.next()))
                 }
+            };
+            let (ty, literal) = match function.distance() {
+                Some(_) => query_literal(&value, kind),
+                None => vector_literal(&value, kind).map(|(ty, literal)| (ty, Some(literal))),
             }
+            .map_err(to_df)?;
+            typed[i] = Arc::new(ty.field("", false));
+            changes.extend(literal.map(|literal| (i, literal)));
         }
     }
+    check(function, &call.args, &typed).map_err(to_df)?;
     let transformed = !changes.is_empty();
     for (i, arg) in changes {
         call.args[i] = arg;
     }
-    check(function, &call.args, &fields, transformed).map_err(to_df)?;
     Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
 }
 
-/// What `return_field_from_args` checks, for expressions whose type nobody asks for, as in ORDER BY.
-fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef], literals: bool) -> Result<()> {
-    let typed: Vec<FieldRef> = args
+/// What `return_field_from_args` checks, with the types that the values have.
+///
+/// Nobody asks for the type of an expression in ORDER BY, and the type of a text does not tell its dimensions.
+fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef]) -> Result<()> {
+    let args: Vec<Arg> = args
         .iter()
         .zip(fields)
-        .map(|(arg, field)| match arg {
-            Expr::Literal(value, metadata) if literals => Arc::new(literal_field(value, metadata.as_ref())),
-            Expr::Placeholder(Placeholder { field: Some(field), .. }) => Arc::clone(field),
-            _ => Arc::clone(field),
-        })
-        .collect();
-    let list: Vec<Arg> = args
-        .iter()
-        .zip(&typed)
         .map(|(arg, field)| Arg {
             operand: Operand::of_field(field),
             field,
@@ -470,11 +506,57 @@ fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef], lite
             },
         })
         .collect();
-    return_field(function, &list, true).map(|_| ())
+    return_field(function, &args, true).map(|_| ())
+}
+
+/// The type of a query of `kind`, and its text where it is not text yet.
+fn query_literal(value: &Written, kind: VectorKind) -> Result<(VectorType, Option<Expr>)> {
+    let dims = match (value, kind) {
+        (Written::Text(text), VectorKind::Bit) => parse_bits(text, &mut Vec::new())?,
+        (Written::Text(text), VectorKind::Sparse) => parse_sparse(text)?.dims,
+        (Written::Text(text), _) => parse_dense(text, &mut Vec::new())?,
+        (Written::Array(text), VectorKind::Dense | VectorKind::Half) => {
+            let ty = VectorType::new(kind, parse_dense(text, &mut Vec::new())?)?;
+            return Ok((ty, Some(Expr::Literal(ScalarValue::from(*text), None))));
+        }
+        (Written::Array(_) | Written::List(_), _) => {
+            let (ty, literal) = vector_literal(value, kind)?;
+            return Ok((ty, text_literal(&literal)?));
+        }
+    };
+    Ok((VectorType::new(kind, dims)?, None))
+}
+
+/// The vectors that a cast or a parameter has put into a distance, as text.
+fn write_queries(mut call: ScalarFunction) -> Result<Transformed<Expr>> {
+    let mut transformed = false;
+    for arg in &mut call.args {
+        if let Some(text) = text_literal(arg)? {
+            *arg = text;
+            transformed = true;
+        }
+    }
+    Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
+}
+
+/// The text of a vector literal.
+fn text_literal(expr: &Expr) -> Result<Option<Expr>> {
+    let Expr::Literal(value, metadata) = expr else {
+        return Ok(None);
+    };
+    let Some(ty) = VectorType::of_field(&literal_field(value, metadata.as_ref())).filter(|_| !value.is_null()) else {
+        return Ok(None);
+    };
+    let array = value.to_array().map_err(|e| Error::internal(e.to_string()).with_source(e))?;
+    // A bound parameter is not checked yet.
+    let array = to_vectors(&array, Some(ty), ty)?;
+    let mut text = String::new();
+    write_cell(&array, ty, 0, &mut text)?;
+    Ok(Some(Expr::Literal(ScalarValue::from(text), None)))
 }
 
 /// A vector of `kind` with the dimensions that the value has.
-fn vector_literal(value: &Written, kind: VectorKind) -> Result<Expr> {
+fn vector_literal(value: &Written, kind: VectorKind) -> Result<(VectorType, Expr)> {
     let (array, ty): (ArrayRef, VectorType) = match (value, kind) {
         (Written::Text(text), VectorKind::Bit) => {
             let mut bytes = Vec::new();
@@ -515,5 +597,5 @@ fn vector_literal(value: &Written, kind: VectorKind) -> Result<Expr> {
         }
     };
     let value = ScalarValue::try_from_array(&array, 0).map_err(|e| Error::internal(e.to_string()).with_source(e))?;
-    Ok(Expr::Literal(value, Some(FieldMetadata::from(&ty.metadata()))))
+    Ok((ty, Expr::Literal(value, Some(FieldMetadata::from(&ty.metadata())))))
 }

@@ -250,7 +250,7 @@ impl PlanOperand {
     /// Looks as deep as it must and no deeper: chains of thousands of operators are planned one by one.
     fn of(expr: &Expr, schema: &DFSchema) -> Self {
         match expr {
-            Expr::Column(column) => schema.field_from_column(column).map_or(Self::Other, |field| Self::of_field(field)),
+            Expr::Column(column) => schema.field_from_column(column).map_or(Self::Other, Self::of_field),
             Expr::OuterReferenceColumn(field, _) => Self::of_field(field),
             Expr::Literal(value, metadata) => match text_of(value) {
                 Some(text) if text.trim_start().starts_with(['[', '{']) => Self::Literal,

@@ -1,13 +1,14 @@
 //! `subvector(v, start, count)`: some dimensions in a row, counted from 1.
 
-use arrow::array::{Array, AsArray, FixedSizeListArray};
-use arrow::datatypes::{DataType, Field};
-use arrow::compute::take;
-use datafusion::logical_expr::ColumnarValue;
-use mvvd_core::{Error, Result, VectorKind, VectorType};
 use std::sync::Arc;
 
-use crate::arithmetic::floats;
+use arrow::array::{Array, AsArray, FixedSizeListArray};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field};
+use datafusion::logical_expr::ColumnarValue;
+use mvvd_core::{Error, Result, VectorKind, VectorType};
+
+use crate::arithmetic::{floats, literal_type};
 use crate::function::{Arg, Call, Returns, VectorFunction};
 use crate::l2_normalize::result_type;
 
@@ -34,7 +35,7 @@ impl VectorFunction for Subvector {
         let start = args[1].whole_number("subvector", "the start")?;
         let count = args[2].whole_number("subvector", "the count")?;
         Ok(match result_type("subvector", &args[0])? {
-            Returns::Vector(ty) => Returns::Vector(VectorType { dims: range(ty, start, count)?.1, ..ty }),
+            Returns::Vector(ty) => Returns::Vector(VectorType { dims: clamp(ty, start, count)?, ..ty }),
             plain => plain,
         })
     }
@@ -45,24 +46,25 @@ impl VectorFunction for Subvector {
         };
         let array = match call.operand(0).vector_type() {
             Some(_) => call.array(0)?,
+            // A text literal: the analyzer was not there to type it.
             None => {
-                // A text literal: one value, whose length `returns` has counted.
-                let (rows, mut read) = (call.array(0)?, Vec::new());
-                let text = arrow::compute::cast(&rows, &DataType::Utf8)?;
-                let dims = text.as_string::<i32>().iter().flatten().next();
-                let dims = dims.map_or(Ok(result.dims), |text| mvvd_core::literal::parse_dense(text, &mut read))?;
-                floats(call, 0, VectorType { dims, ..result })?
+                let dims = match &call.args[0] {
+                    ColumnarValue::Scalar(value) => literal_type(value)?,
+                    ColumnarValue::Array(_) => None,
+                };
+                floats(call, 0, dims.unwrap_or(result))?
             }
         };
         let list = array.as_fixed_size_list();
-        let ty = VectorType { kind: result.kind, dims: list.value_length() as usize };
+        let width = list.value_length() as usize;
         let start = match call.args[1].clone().cast_to(&DataType::Int64, None) {
             Ok(ColumnarValue::Scalar(datafusion::scalar::ScalarValue::Int64(Some(start)))) => start,
             _ => return Err(Error::internal("the start of subvector got past the check of literals")),
         };
-        let first = range(ty, start, result.dims as i64)?.0;
+        // `returns` has clamped the count already.
+        let first = start.max(1) as usize - 1;
         let picks = (0..list.len()).flat_map(|row| {
-            let from = row * ty.dims + first;
+            let from = row * width + first;
             from as u64..(from + result.dims) as u64
         });
         let values = take(list.values(), &arrow::array::UInt64Array::from_iter_values(picks), None)?;
@@ -71,18 +73,14 @@ impl VectorFunction for Subvector {
     }
 }
 
-/// The first dimension from 0, and how many, clamped as pgvector does: a start before 1 takes from the count.
-fn range(ty: VectorType, start: i64, count: i64) -> Result<(usize, usize)> {
+/// How many dimensions there are, clamped as pgvector does: a start before 1 takes from the count.
+fn clamp(ty: VectorType, start: i64, count: i64) -> Result<usize> {
     let empty = || Error::invalid(format!("{} must have at least 1 dimension", ty.kind.name()));
     let dims = ty.dims as i64;
-    if count < 1 {
+    if count < 1 || start > dims {
         return Err(empty());
     }
     // In this order nothing overflows.
     let end = if start > dims - count { dims + 1 } else { start + count };
-    let start = start.max(1);
-    if start > dims || end <= start {
-        return Err(empty());
-    }
-    Ok((start as usize - 1, (end - start) as usize))
+    if end <= start.max(1) { Err(empty()) } else { Ok((end - start.max(1)) as usize) }
 }

@@ -43,7 +43,8 @@ impl VectorFunction for VectorNorm {
             match rows.get(i)? {
                 Row::F32(v) => Ok(norm_f32(v)),
                 Row::F16(v) => Ok(norm_f16(v)),
-                Row::Sparse(v) => Ok(norm_sparse(v)),
+                // No entries sum to -0.
+                Row::Sparse(v) => Ok(norm_sparse(v) + 0.0),
                 Row::Bits(_) => Err(Error::internal("bits got past the check of types")),
             }
         };

@@ -17,8 +17,8 @@ Examples:
   Load a file that has vectors, and rank by two of them at once:
   mvvd -c \"CREATE TABLE t AS SELECT * FROM 'data/debian_4k.parquet'\" \\
        -c \"\\d t\" \\
-       -c \"SELECT a.name, 0.7 * (a.v_name <=> b.v_name) + 0.3 * (a.v_description <=> b.v_description) AS d
-           FROM t a, t b WHERE b.name = 'vim' ORDER BY d LIMIT 5\"
+       -c \"SELECT a.package, 0.7 * (a.v_name <=> b.v_name) + 0.3 * (a.v_description <=> b.v_description) AS d
+           FROM t a, t b WHERE b.package = 'vim' ORDER BY d LIMIT 5\"
 
 Results go to stdout, errors and warnings to stderr. Tables are drawn the same on a terminal and in a pipe, except
 that only a terminal has values cut to its width. Command tags such as INSERT 3 appear in the formats table and line.

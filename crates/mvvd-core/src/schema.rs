@@ -200,7 +200,7 @@ fn sql_type_of(data_type: &DataType) -> String {
         DataType::UInt64 => "BIGINT UNSIGNED",
         DataType::Float16 => "HALF",
         DataType::Float32 => "REAL",
-        DataType::Float64 => "DOUBLE",
+        DataType::Float64 => "DOUBLE PRECISION",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "TEXT",
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BYTEA",
         DataType::Date32 | DataType::Date64 => "DATE",
@@ -243,7 +243,7 @@ mod tests {
         let bad = vec![(Field::new("id", DataType::Float64, true), None)];
         assert_eq!(
             TableSchema::new(bad, Some("id"), false).unwrap_err().to_string(),
-            "column \"id\" of type DOUBLE cannot be the primary key"
+            "column \"id\" of type DOUBLE PRECISION cannot be the primary key"
         );
     }
 

@@ -15,7 +15,7 @@ use mvvd_storage::{Table, keys_of};
 use crate::Value;
 use crate::answer::Answer;
 use crate::coerce::{storage_field, to_field, to_table};
-use crate::dml::{select_mut, select_template};
+use crate::dml::{now_micros, select_mut, select_template, time_column};
 use crate::error::from_df;
 use crate::prepare::{cast_to, normal};
 use crate::session::Session;
@@ -255,7 +255,8 @@ fn fill_table(
         None => natural_key(declared, &batches)?,
     };
     let schema = build_schema(declared, key.as_deref(), timestamps)?;
-    let batches = batches.into_iter().map(|batch| with_times(batch, &schema)).collect::<Result<Vec<_>>>()?;
+    let now = now_micros();
+    let batches = batches.into_iter().map(|batch| with_times(batch, &schema, now)).collect::<Result<Vec<_>>>()?;
     let batches = batches.iter().map(|batch| to_table(batch, &schema)).collect::<Result<Vec<_>>>()?;
     let table = Table::new(schema);
     table.append(&batches)?;
@@ -263,11 +264,11 @@ fn fill_table(
 }
 
 /// The rows of a query with the kept timestamps behind them, if the table has them.
-fn with_times(batch: RecordBatch, schema: &TableSchema) -> Result<RecordBatch> {
+fn with_times(batch: RecordBatch, schema: &TableSchema, now: i64) -> Result<RecordBatch> {
     if !schema.timestamps() {
         return Ok(batch);
     }
-    let now = crate::dml::now_column(batch.num_rows());
+    let now = time_column(now, batch.num_rows());
     let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
     let mut columns = batch.columns().to_vec();
     for name in [CREATED_AT, UPDATED_AT] {

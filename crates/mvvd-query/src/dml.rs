@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
 };
 use futures::StreamExt;
+use mvvd_core::convert::to_vectors;
 use mvvd_core::schema::{CREATED_AT, UPDATED_AT, sql_type};
 use mvvd_core::{Error, Result, RowId, TableSchema, VectorType};
 use mvvd_storage::{Key, Snapshot, Table, keys_of};
@@ -29,7 +30,7 @@ use crate::Value;
 use crate::answer::Answer;
 use crate::catalog::{ROWS, SCRATCH};
 use crate::coerce::to_table;
-use crate::ddl::{table_name, time_type};
+use crate::ddl::table_name;
 use crate::error::from_df;
 use crate::prepare::{cast_to, normal};
 use crate::progress::Meter;
@@ -202,7 +203,8 @@ impl Session {
             return Err(Error::invalid(format!("expected {} values in each row, got {}", given.len(), read.fields().len()))
                 .with_hint(format!("the columns are {}", names(schema, &given).join(", "))));
         }
-        batches.iter().map(|batch| widen(batch, &given, schema)).collect()
+        let now = now_micros();
+        batches.iter().map(|batch| widen(batch, &given, schema, now)).collect()
     }
 
     /// INSERT of a query's rows into columns named `columns`: how COPY and the native API write.
@@ -440,8 +442,9 @@ fn names(schema: &TableSchema, columns: &[usize]) -> Vec<String> {
 
 /// A column's type and default as syntax, for casts inside the statement.
 struct Declared {
+    name: String,
     ty: Option<ast::DataType>,
-    is_vector: bool,
+    vector: Option<VectorType>,
     default: Option<Expr>,
 }
 
@@ -462,7 +465,7 @@ fn declared(column: &mvvd_core::schema::Column) -> Result<Declared> {
         _ => None,
     };
     let default = column.default.as_deref().map(parse_expr).transpose()?;
-    Ok(Declared { ty, is_vector: VectorType::of_field(&column.field).is_some(), default })
+    Ok(Declared { name: column.field.name().clone(), ty, vector: VectorType::of_field(&column.field), default })
 }
 
 fn is_default(expr: &Expr) -> bool {
@@ -473,7 +476,7 @@ fn is_default(expr: &Expr) -> bool {
 fn typed(expr: Expr, column: &Declared) -> Expr {
     let is_parameter = matches!(&expr, Expr::Value(v) if matches!(v.value, ast::Value::Placeholder(_)));
     match &column.ty {
-        Some(ty) if column.is_vector || is_parameter => cast_to(expr, ty.clone()),
+        Some(ty) if column.vector.is_some() || is_parameter => cast_to(expr, ty.clone()),
         _ => expr,
     }
 }
@@ -487,6 +490,7 @@ fn type_values(source: &mut Query, columns: &[usize], declared: &[Declared]) -> 
         }
         for (value, &column) in row.content.iter_mut().zip(columns) {
             let column = &declared[column];
+            check_literal(value, column, number)?;
             let given = std::mem::replace(value, Expr::value(ast::Value::Null));
             *value = match is_default(&given) {
                 true => column.default.clone().unwrap_or_else(|| Expr::value(ast::Value::Null)),
@@ -497,6 +501,18 @@ fn type_values(source: &mut Query, columns: &[usize], declared: &[Declared]) -> 
         }
     }
     Ok(())
+}
+
+/// Reads a vector literal ahead of planning, so that its error names column and row.
+fn check_literal(value: &Expr, column: &Declared, row: usize) -> Result<()> {
+    let Some(ty) = column.vector else { return Ok(()) };
+    let Expr::Value(literal) = value else { return Ok(()) };
+    let ast::Value::SingleQuotedString(text) = &literal.value else { return Ok(()) };
+    let text = arrow::array::StringArray::from(vec![text.as_str()]);
+    match to_vectors(&text, None, ty) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(e.error.context(format!("column \"{}\", row {}", column.name, row + 1))),
+    }
 }
 
 /// `SELECT given or default for every column FROM (source)`: each row gets its own value of a default such as `now()`.
@@ -538,7 +554,7 @@ fn is_empty_row(read: &SchemaRef, given: &[usize]) -> bool {
 }
 
 /// The rows of an INSERT with every column of the table: NULL for what is missing, the time for what the database keeps.
-pub(crate) fn widen(batch: &RecordBatch, given: &[usize], schema: &TableSchema) -> Result<RecordBatch> {
+pub(crate) fn widen(batch: &RecordBatch, given: &[usize], schema: &TableSchema, now: i64) -> Result<RecordBatch> {
     let rows = batch.num_rows();
     let mut fields = Vec::with_capacity(schema.columns().len());
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.columns().len());
@@ -561,7 +577,7 @@ pub(crate) fn widen(batch: &RecordBatch, given: &[usize], schema: &TableSchema) 
         for name in [CREATED_AT, UPDATED_AT] {
             let index = schema.index_of(name)?;
             if wide.column(index).null_count() > 0 {
-                wide = fill_time(wide, schema, name)?;
+                wide = fill_time(wide, schema, name, now)?;
             }
         }
     }
@@ -569,9 +585,9 @@ pub(crate) fn widen(batch: &RecordBatch, given: &[usize], schema: &TableSchema) 
 }
 
 /// The batch with the current time where column `name` has no value.
-fn fill_time(batch: RecordBatch, schema: &TableSchema, name: &str) -> Result<RecordBatch> {
+fn fill_time(batch: RecordBatch, schema: &TableSchema, name: &str, now: i64) -> Result<RecordBatch> {
     let index = schema.index_of(name)?;
-    let now = now_column(batch.num_rows());
+    let now = time_column(now, batch.num_rows());
     let mut columns = batch.columns().to_vec();
     let given = &columns[index];
     columns[index] = arrow::compute::kernels::zip::zip(&arrow::compute::is_not_null(given)?, given, &now)?;
@@ -584,14 +600,17 @@ pub(crate) fn stamp_updated(batch: RecordBatch, schema: &TableSchema) -> Result<
         return Ok(batch);
     }
     let mut columns = batch.columns().to_vec();
-    columns[schema.index_of(UPDATED_AT)?] = now_column(batch.num_rows());
+    columns[schema.index_of(UPDATED_AT)?] = time_column(now_micros(), batch.num_rows());
     Ok(RecordBatch::try_new(batch.schema(), columns)?)
 }
 
-/// The current time, once for all rows of a statement's batch.
-pub(crate) fn now_column(rows: usize) -> ArrayRef {
-    let now = chrono::Utc::now().timestamp_micros();
-    debug_assert_eq!(time_type(), DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())));
+/// The current time in microseconds since 1970, read once for a statement.
+pub(crate) fn now_micros() -> i64 {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// The same time for each row, of type [`time_type`](crate::ddl::time_type).
+pub(crate) fn time_column(now: i64, rows: usize) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_value(now, rows).with_timezone("UTC"))
 }
 

@@ -77,7 +77,7 @@ fn convert(e: DataFusionError) -> Error {
         D::ResourcesExhausted(text) => {
             Error::exhausted(format!("out of memory: {}", tidy(&text))).with_hint("raise the memory limit, or ask for less at once")
         }
-        D::NotImplemented(text) => Error::unsupported(format!("not supported: {}", tidy(&text))),
+        D::NotImplemented(text) => not_implemented(&text),
         D::SchemaError(inner, _) => schema_error(&inner),
         D::Plan(text) | D::Configuration(text) | D::Execution(text) => {
             let kind = if text.starts_with("table '") && text.ends_with("not found") {
@@ -107,10 +107,18 @@ fn borrowed(e: &DataFusionError) -> Error {
             None => Error::internal(inner.to_string()),
         },
         DataFusionError::ResourcesExhausted(text) => Error::exhausted(format!("out of memory: {}", tidy(text))),
-        DataFusionError::NotImplemented(text) => Error::unsupported(format!("not supported: {}", tidy(text))),
+        DataFusionError::NotImplemented(text) => not_implemented(text),
         DataFusionError::Internal(text) => Error::internal(tidy(text)),
         other => Error::invalid(tidy(&other.strip_backtrace())),
     }
+}
+
+fn not_implemented(text: &str) -> Error {
+    if text.contains("OuterReferenceColumn") {
+        return Error::unsupported("LATERAL and correlated subqueries of this form are not supported")
+            .with_hint("write it as a join, or as a subquery that does not refer to the outer query");
+    }
+    Error::unsupported(format!("not supported: {}", tidy(text)))
 }
 
 fn schema_error(e: &SchemaError) -> Error {

@@ -69,10 +69,15 @@ impl Session {
             if reference.schema().is_some() || self.engine.database.find(path).is_some() {
                 continue;
             }
-            if let Some(format) = Format::of_path(path) {
-                let provider = open(state, path, format, None).await?;
-                lent.push(self.inner.catalog.lend(path.to_owned(), provider));
-            }
+            let Some(format) = Format::of_path(path) else {
+                if Path::new(path).is_file() {
+                    return Err(Error::invalid(format!("the name \"{path}\" does not tell the file's format"))
+                        .with_hint("files that can be queried end in .parquet, .csv, .tsv, .json, .ndjson or .arrow"));
+                }
+                continue;
+            };
+            let provider = open(state, path, format, None).await?;
+            lent.push(self.inner.catalog.lend(path.to_owned(), provider));
         }
         Ok(lent)
     }
@@ -89,7 +94,7 @@ pub(crate) async fn open(state: &SessionState, path: &str, format: Format, colum
     }
     let url = ListingTableUrl::parse(path).map_err(from_df)?;
     let reader: Arc<dyn DfFormat> = match format {
-        Format::Parquet => Arc::new(ParquetFormat::default().with_force_view_types(false)),
+        Format::Parquet => Arc::new(ParquetFormat::default().with_force_view_types(false).with_skip_metadata(false)),
         Format::Csv { delimiter, header } => Arc::new(
             CsvFormat::default()
                 .with_has_header(header)
@@ -108,7 +113,11 @@ pub(crate) async fn open(state: &SessionState, path: &str, format: Format, colum
             let fields: Vec<Arc<Field>> = inferred
                 .fields()
                 .iter()
-                .map(|field| columns.field_with_name(field.name()).map_or_else(|_| Arc::clone(field), |f| Arc::new(f.clone())))
+                .map(|field| match columns.field_with_name(field.name()) {
+                    // A text stands for any value in its notation, a vector for one.
+                    Ok(known) if !(format == Format::Json && field.data_type() == &DataType::Utf8) => Arc::new(known.clone()),
+                    _ => Arc::clone(field),
+                })
                 .collect();
             Arc::new(Schema::new(fields))
         }

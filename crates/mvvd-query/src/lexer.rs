@@ -148,7 +148,7 @@ fn rewrite(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
                 continue;
             }
             Token::Spaceship => (Token::CustomBinaryOperator("<~=>".to_owned()), 1),
-            Token::Lt if is_l1(tokens, i) => (Token::CustomBinaryOperator("<~+>".to_owned()), 2),
+            Token::Lt if is_l1(tokens, i) => (Token::CustomBinaryOperator("<~+>".to_owned()), 3),
             Token::LBracket if !follows_value(&out) => match number_list(&tokens[i..]) {
                 Some((text, used)) => {
                     if matches!(out.last().map(|t| &t.token), Some(Token::Word(w)) if w.keyword == Keyword::ARRAY) {
@@ -174,10 +174,13 @@ fn word(name: &str) -> Token {
     Token::Word(Word { value: name.to_owned(), quote_style: None, keyword: Keyword::NoKeyword })
 }
 
-/// Whether `<` at `i` and the token that touches it spell `<+>`.
+/// Whether the three tokens from `i` touch and spell `<+>`.
 fn is_l1(tokens: &[TokenWithSpan], i: usize) -> bool {
-    matches!(tokens.get(i + 1), Some(next) if next.span.start == tokens[i].span.end
-        && matches!(&next.token, Token::CustomBinaryOperator(op) if op == "+>"))
+    let [less, plus, greater] = &tokens[i..(i + 3).min(tokens.len())] else { return false };
+    plus.token == Token::Plus
+        && greater.token == Token::Gt
+        && less.span.start.line == greater.span.start.line
+        && less.span.start.column + 2 == greater.span.start.column
 }
 
 /// Whether a bracket after these tokens is a subscript.

@@ -55,6 +55,10 @@ impl Session {
                 arguments.len()
             )));
         }
+        let needed = parameters_of(&prepared.statement);
+        if arguments.len() > needed.max(prepared.types.len()) {
+            return Err(Error::invalid(format!("prepared statement \"{name}\" takes {needed} values, got {}", arguments.len())));
+        }
         let mut values = Vec::with_capacity(arguments.len());
         for (i, argument) in arguments.into_iter().enumerate() {
             let argument = match prepared.types.get(i) {
@@ -176,6 +180,20 @@ impl Session {
         let mut statements = crate::lexer::parse(fixed)?;
         self.run_query(tag, statements.remove(0).ast, &[]).await
     }
+}
+
+/// The largest `n` of a `$n` in the statement.
+fn parameters_of(statement: &ast::Statement) -> usize {
+    let mut largest = 0;
+    let _ = ast::visit_expressions(statement, |expr| {
+        if let Expr::Value(value) = expr
+            && let ast::Value::Placeholder(name) = &value.value
+        {
+            largest = largest.max(name.trim_start_matches('$').parse().unwrap_or(0));
+        }
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    largest
 }
 
 fn is_engine_option(name: &str) -> bool {

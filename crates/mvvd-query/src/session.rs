@@ -217,6 +217,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
     options.sql_parser.map_string_types_to_utf8view = false;
     options.sql_parser.collect_spans = true;
     options.execution.parquet.schema_force_view_types = false;
+    options.execution.parquet.skip_metadata = false;
     let defaults = SessionStateBuilder::new_with_default_features();
     let mut builder = defaults
         .with_config(config)

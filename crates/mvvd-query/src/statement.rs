@@ -106,6 +106,15 @@ fn check_supported(statement: &ast::Statement) -> Result<()> {
     impl Visitor for Check {
         type Break = Error;
 
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
+            match query.locks.first() {
+                Some(_) => ControlFlow::Break(
+                    Error::unsupported("FOR UPDATE and FOR SHARE are not supported").with_hint("each statement is atomic by itself"),
+                ),
+                None => ControlFlow::Continue(()),
+            }
+        }
+
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
             match factor {
                 TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {

@@ -9,7 +9,7 @@ use mvvd_core::{Error, Result, RowId, TableSchema};
 use mvvd_storage::{Key, keys_of};
 
 use crate::coerce::{to_field, to_table};
-use crate::dml::{parse_expr, stamp_updated, widen};
+use crate::dml::{now_micros, parse_expr, stamp_updated, widen};
 use crate::session::Session;
 use crate::{Answer, Value};
 
@@ -92,7 +92,7 @@ impl Session {
         let given = named_columns(&rows, schema)?;
         let rows = self.add_defaults(rows, &given, schema).await?;
         let given = named_columns(&rows, schema)?;
-        let rows = widen(&rows, &given, schema)?;
+        let rows = widen(&rows, &given, schema, now_micros())?;
         if on_conflict == OnConflict::Fail {
             return handle.append(&[rows]);
         }
