@@ -71,7 +71,7 @@ INSERT INTO sections VALUES
     ('perl', 'modules for Perl'),
     ('utils', 'small tools of all kinds');
 
-SELECT near.package, s.note, round(near.score, 4) AS score
+SELECT near.package, s.note, near.score
 FROM (
     SELECT package, section,
            0.5 * (v_summary <=> (SELECT v_summary FROM packages WHERE package = 'mutt-wizard'))
@@ -82,7 +82,7 @@ FROM (
     LIMIT 8
 ) AS near
 JOIN sections s ON s.section = near.section
-ORDER BY score;
+ORDER BY near.score;
 
 -- 6. An aggregate over the nearest fifty: in which sections does one find things like postgresql-client?
 SELECT section, count(*) AS packages, round(avg(distance), 3) AS mean_distance

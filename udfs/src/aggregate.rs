@@ -90,8 +90,7 @@ impl AggregateUDFImpl for AnySum {
         {
             return Ok(arg_types.to_vec());
         }
-        let fields: Vec<FieldRef> =
-            arg_types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
+        let fields: Vec<FieldRef> = arg_types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
         let coerced = fields_with_udf(&fields, self.original.as_ref())?;
         Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
     }
@@ -252,12 +251,7 @@ impl GroupsAccumulator for Sums {
         self.add(&values[0], opt_filter, |i| group_indices[i], 1.0).map_err(to_df)
     }
 
-    fn merge_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        total_num_groups: usize,
-    ) -> DfResult<()> {
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> DfResult<()> {
         self.grow(total_num_groups);
         self.merge(values, |i| group_indices[i]).map_err(to_df)
     }

@@ -60,9 +60,11 @@ impl VectorFunction for BinaryQuantize {
 fn pack<T: Copy>(values: &[T], dims: usize, is_set: impl Fn(T) -> bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(values.len() / dims * VectorType::bit_bytes(dims));
     for row in values.chunks_exact(dims) {
-        bytes.extend(row.chunks(8).map(|eight| {
-            eight.iter().enumerate().fold(0u8, |byte, (i, &x)| byte | (u8::from(is_set(x)) << (7 - i)))
-        }));
+        bytes.extend(
+            row.chunks(8).map(|eight| {
+                eight.iter().enumerate().fold(0u8, |byte, (i, &x)| byte | (u8::from(is_set(x)) << (7 - i)))
+            }),
+        );
     }
     bytes
 }

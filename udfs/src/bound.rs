@@ -158,8 +158,15 @@ pub(crate) enum Query {
     Null,
     Dense(Vec<f32>),
     /// Dimensions are known of text only; otherwise the bytes tell them up to a byte.
-    Bits { bytes: Vec<u8>, dims: Option<usize> },
-    Sparse { indices: Vec<u32>, values: Vec<f32>, dims: Option<usize> },
+    Bits {
+        bytes: Vec<u8>,
+        dims: Option<usize>,
+    },
+    Sparse {
+        indices: Vec<u32>,
+        values: Vec<f32>,
+        dims: Option<usize>,
+    },
 }
 
 impl Query {
@@ -195,11 +202,7 @@ impl Query {
     fn of_array(value: &ScalarValue, kind: VectorKind, beside: Option<usize>) -> Result<Self> {
         let array = value.to_array().map_err(|e| Error::internal(e.to_string()).with_source(e))?;
         let wrong = || {
-            Error::invalid(format!(
-                "cannot use {} as {}",
-                type_name(array.data_type(), &HashMap::new()),
-                kind.name()
-            ))
+            Error::invalid(format!("cannot use {} as {}", type_name(array.data_type(), &HashMap::new()), kind.name()))
         };
         match (array.data_type(), kind) {
             (DataType::FixedSizeList(..) | DataType::List(_) | DataType::LargeList(_), kind) => {

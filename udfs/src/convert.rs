@@ -88,7 +88,8 @@ impl Target {
         let cannot = |to: &str| Err(Error::invalid(format!("cannot cast {} to {to}", field_type_name(source))));
         match self {
             Self::Vector(to) => {
-                let fits = from != Operand::Other || matches!(source.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+                let fits = from != Operand::Other
+                    || matches!(source.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
                 if !fits || !can_convert(source.data_type(), to.kind) {
                     return cannot(&to.to_string());
                 }
@@ -100,9 +101,9 @@ impl Target {
             Self::Text | Self::List(_) if from.vector_type().is_none() => cannot("text or a list"),
             Self::List(to) => match from.vector_type() {
                 Some(VectorType { kind: VectorKind::Bit, .. }) => cannot(&type_name(to, &Default::default())),
-                Some(ty) if ty.dims > DIMS_MAX => Err(Error::unsupported(format!(
-                    "cannot cast {ty} to a list: a list can have {DIMS_MAX} elements"
-                ))),
+                Some(ty) if ty.dims > DIMS_MAX => {
+                    Err(Error::unsupported(format!("cannot cast {ty} to a list: a list can have {DIMS_MAX} elements")))
+                }
                 _ => Ok(()),
             },
             Self::Text | Self::Json | Self::Uuid => Ok(()),
@@ -146,9 +147,7 @@ impl Target {
         }
         let data_type = self.field(true).data_type().clone();
         let cells: Vec<ArrayRef> = (0..array.len())
-            .map(|row| {
-                self.convert(&array.slice(row, 1), source).unwrap_or_else(|_| new_null_array(&data_type, 1))
-            })
+            .map(|row| self.convert(&array.slice(row, 1), source).unwrap_or_else(|_| new_null_array(&data_type, 1)))
             .collect();
         Ok(concat(&cells.iter().map(|cell| &**cell).collect::<Vec<_>>())?)
     }

@@ -82,7 +82,9 @@ impl Distance {
 
     /// Checks that two arguments can be compared, and says as what kind of vectors: `Dense`, `Sparse` or `Bit`.
     pub(crate) fn family(self, left: &Side, right: &Side) -> Result<VectorKind> {
-        let family = |side: &Side| side.operand.kind().map(|kind| if kind == VectorKind::Half { VectorKind::Dense } else { kind });
+        let family = |side: &Side| {
+            side.operand.kind().map(|kind| if kind == VectorKind::Half { VectorKind::Dense } else { kind })
+        };
         let name = self.name();
         let kind = match (family(left), family(right)) {
             (Some(a), Some(b)) if a != b => {

@@ -8,7 +8,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ExpressionPlacement, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use mvvd_core::vector_type::may_be_vector;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
@@ -75,14 +76,16 @@ impl Arg<'_> {
     /// The value of an argument that must be a whole number written out, such as a number of dimensions.
     pub(crate) fn whole_number(&self, function: &str, argument: &str) -> Result<i64> {
         let known = self.literal.filter(|value| !value.is_null());
-        known.and_then(|value| ScalarValue::cast_to(value, &DataType::Int64).ok()).and_then(|value| match value {
-            ScalarValue::Int64(number) if known.is_some_and(|v| v.data_type().is_integer()) => number,
-            _ => None,
-        })
-        .ok_or_else(|| {
-            Error::invalid(format!("{argument} of {function} must be a whole number written out"))
-                .with_hint("the type of the result depends on it, so it cannot be a column or a parameter")
-        })
+        known
+            .and_then(|value| ScalarValue::cast_to(value, &DataType::Int64).ok())
+            .and_then(|value| match value {
+                ScalarValue::Int64(number) if known.is_some_and(|v| v.data_type().is_integer()) => number,
+                _ => None,
+            })
+            .ok_or_else(|| {
+                Error::invalid(format!("{argument} of {function} must be a whole number written out"))
+                    .with_hint("the type of the result depends on it, so it cannot be a column or a parameter")
+            })
     }
 }
 
@@ -198,19 +201,24 @@ impl ScalarUDFImpl for VectorUdf {
         &self.signature
     }
 
+    fn is_strict(&self) -> bool {
+        self.function.distance().is_some()
+    }
+
+    fn placement(&self, _: &[ExpressionPlacement]) -> ExpressionPlacement {
+        ExpressionPlacement::KeepInPlace
+    }
+
     fn coerce_types(&self, arg_types: &[DataType]) -> DfResult<Vec<DataType>> {
         // Anything wrong is said by `return_field_from_args`: an error from here would lose its kind and hint.
         match self.function.original() {
-            Some(original) if is_plain(arg_types) => {
-                original.coerce_types(arg_types)
-            }
+            Some(original) if is_plain(arg_types) => original.coerce_types(arg_types),
             _ => Ok(arg_types.to_vec()),
         }
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> DfResult<DataType> {
-        let fields: Vec<FieldRef> =
-            arg_types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
+        let fields: Vec<FieldRef> = arg_types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
         let literals = vec![None; fields.len()];
         let args = ReturnFieldArgs { arg_fields: &fields, scalar_arguments: &literals };
         Ok(self.return_field_from_args(args)?.data_type().clone())
@@ -256,9 +264,8 @@ pub(crate) fn return_field(function: &dyn VectorFunction, args: &[Arg], nullable
         if arg.operand == Operand::Other {
             let error = Error::invalid(format!("{name} needs vectors, got {}", arg.type_name()));
             return Err(match function.distance() {
-                Some(_) if arg.field.data_type().is_numeric() => error.with_hint(
-                    "the distance operators bind weaker than + - * /: write 2 * (a <-> b), not 2 * a <-> b",
-                ),
+                Some(_) if arg.field.data_type().is_numeric() => error
+                    .with_hint("the distance operators bind weaker than + - * /: write 2 * (a <-> b), not 2 * a <-> b"),
                 _ => error.with_hint("cast it, as in value::VECTOR(3)"),
             });
         }

@@ -75,7 +75,8 @@ fn normalize_sparse(array: &ArrayRef) -> Result<ArrayRef> {
         let norm = norm_sparse(Sparse { indices, values });
         let scaled = values.iter().map(|&x| if norm > 0.0 { (f64::from(x) / norm) as f32 } else { x });
         // A value far below the others may vanish, and zero is no entry.
-        let (indices, values): (Vec<u32>, Vec<f32>) = indices.iter().copied().zip(scaled).filter(|&(_, x)| x != 0.0).unzip();
+        let (indices, values): (Vec<u32>, Vec<f32>) =
+            indices.iter().copied().zip(scaled).filter(|&(_, x)| x != 0.0).unzip();
         out.append(&indices, &values)?;
     }
     Ok(Arc::new(out.finish()))

@@ -33,6 +33,7 @@ mod tests;
 mod types;
 mod vector_dims;
 mod vector_norm;
+mod written;
 
 use std::sync::Arc;
 

@@ -18,12 +18,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::metadata::FieldMetadata;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::utils::SingleRowListArrayBuilder;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, ExprSchema, Result as DfResult, ScalarValue};
 use datafusion::functions::core::coalesce as stock_coalesce;
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
@@ -33,16 +30,15 @@ use datafusion::logical_expr::{
     BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition,
 };
 use datafusion::optimizer::AnalyzerRule;
-use mvvd_core::convert::{SparseBuilder, dense_column, to_vectors, write_cell};
-use mvvd_core::literal::{parse_bits, parse_dense, parse_sparse};
 use mvvd_core::vector_type::TYPE_KEY;
-use mvvd_core::{Error, Result, VectorKind, VectorType};
+use mvvd_core::{Result, VectorKind, VectorType};
 
 use crate::convert::{self, Target};
 use crate::error::to_df;
 use crate::function::{Arg, VectorFunction, VectorUdf, is_plain, return_field};
 use crate::operand::{Operand, kind_of_text, text_of};
 use crate::operators::query_kind;
+use crate::written::{Written, literal_field, may_be_written, query_literal, text_literal, vector_literal, written};
 use crate::{aggregate, array, coalesce};
 
 /// Gives vector literals, casts and parameters their types; see the top of the file.
@@ -65,7 +61,7 @@ fn rewrite_node(plan: LogicalPlan, changed: &Cell<bool>) -> DfResult<Transformed
     let mut found = false;
     plan.apply_expressions(|expr| {
         found = found || expr.exists(|expr| Ok(is_candidate(expr)))?;
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        Ok(TreeNodeRecursion::Continue)
     })?;
     if !found {
         return if changed.get() { Ok(Transformed::yes(plan.recompute_schema()?)) } else { Ok(Transformed::no(plan)) };
@@ -109,7 +105,8 @@ fn is_candidate(expr: &Expr) -> bool {
                     | DataType::FixedSizeList(..)
             )
     };
-    let source = |expr: &Expr| may_be_written(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }));
+    let source =
+        |expr: &Expr| may_be_written(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }));
     match expr {
         Expr::ScalarFunction(call) => {
             VectorUdf::of(&call.func).is_some() || call.func.name() == array::ARRAY || coalesce::is(&call.func)
@@ -146,65 +143,6 @@ fn looks_like_vector(expr: &Expr) -> bool {
         },
         other => may_be_written(other),
     }
-}
-
-/// A value that is written out, and can become a vector.
-enum Written<'a> {
-    /// Text in pgvector's syntax.
-    Text(&'a str),
-    /// The text of an array literal: numbers in brackets.
-    Array(&'a str),
-    /// A list of numbers.
-    List(ScalarValue),
-}
-
-impl Written<'_> {
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Array(_) | Self::List(_) => None,
-        }
-    }
-}
-
-fn written(expr: &Expr) -> Option<Written<'_>> {
-    match expr {
-        Expr::Literal(value, metadata) => match text_of(value) {
-            Some(text) if metadata.is_none() => Some(Written::Text(text)),
-            Some(_) => None,
-            None => match Operand::of(&value.data_type(), &Default::default()) {
-                Operand::List(_) if !value.is_null() => Some(Written::List(value.clone())),
-                _ => None,
-            },
-        },
-        Expr::ScalarFunction(call) if call.func.name() == array::ARRAY => array::text(expr).map(Written::Array),
-        Expr::ScalarFunction(call) if call.func.name() == "make_array" => made_list(&call.args).map(Written::List),
-        _ => None,
-    }
-}
-
-/// Whether [`written`] may find something, without building it.
-fn may_be_written(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(value, _) => text_of(value).is_some() || value.data_type().is_list(),
-        Expr::ScalarFunction(call) => matches!(call.func.name(), array::ARRAY | "make_array"),
-        _ => false,
-    }
-}
-
-/// `[1, 2.5]` as DataFusion plans it: a call with a literal for each number.
-fn made_list(args: &[Expr]) -> Option<ScalarValue> {
-    let numbers = args.iter().map(|arg| match arg {
-        Expr::Literal(value, _) if value.data_type().is_numeric() && !value.is_null() => {
-            match value.cast_to(&DataType::Float64) {
-                Ok(ScalarValue::Float64(number)) => number,
-                _ => None,
-            }
-        }
-        _ => None,
-    });
-    let numbers: ArrayRef = Arc::new(arrow::array::Float64Array::from(numbers.collect::<Option<Vec<f64>>>()?));
-    Some(ScalarValue::List(Arc::new(SingleRowListArrayBuilder::new(numbers).build_list_array())))
 }
 
 /// Functions and casts over values that are written out, before those become plain lists.
@@ -312,14 +250,6 @@ fn field_of(expr: &Expr, schema: &DFSchema) -> DfResult<FieldRef> {
     }
 }
 
-fn literal_field(value: &ScalarValue, metadata: Option<&FieldMetadata>) -> Field {
-    let field = Field::new("", value.data_type(), value.is_null());
-    match metadata {
-        Some(metadata) => field.with_metadata(metadata.to_hashmap()),
-        None => field,
-    }
-}
-
 /// The first vector type among expressions.
 fn vector_among<'a>(exprs: impl IntoIterator<Item = &'a Expr>, schema: &DFSchema) -> DfResult<Option<VectorType>> {
     for expr in exprs {
@@ -384,7 +314,9 @@ fn fold_written(source: &Expr, field: &Field, tolerant: bool) -> DfResult<Option
     };
     let value = match written(source) {
         // The text of a list is the text of a vector.
-        Some(Written::Array(text)) if matches!(ty.kind, VectorKind::Dense | VectorKind::Half) => ScalarValue::from(text),
+        Some(Written::Array(text)) if matches!(ty.kind, VectorKind::Dense | VectorKind::Half) => {
+            ScalarValue::from(text)
+        }
         Some(Written::Array(text)) => array::list(text).map_err(to_df)?,
         Some(Written::List(value)) => value,
         Some(Written::Text(_)) | None => return Ok(None),
@@ -428,8 +360,7 @@ fn convert_cast(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     if same {
         return Ok(Transformed::yes(source));
     }
-    let source =
-        if takes(&target, &from) { source } else { Expr::Cast(Cast::new(Box::new(source), DataType::Utf8)) };
+    let source = if takes(&target, &from) { source } else { Expr::Cast(Cast::new(Box::new(source), DataType::Utf8)) };
     let converted = convert::expr(source, target, tolerant);
     Ok(Transformed::yes(if is_text_target && requested != DataType::Utf8 {
         Expr::Cast(Cast::new(Box::new(converted), requested))
@@ -509,24 +440,6 @@ fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef]) -> R
     return_field(function, &args, true).map(|_| ())
 }
 
-/// The type of a query of `kind`, and its text where it is not text yet.
-fn query_literal(value: &Written, kind: VectorKind) -> Result<(VectorType, Option<Expr>)> {
-    let dims = match (value, kind) {
-        (Written::Text(text), VectorKind::Bit) => parse_bits(text, &mut Vec::new())?,
-        (Written::Text(text), VectorKind::Sparse) => parse_sparse(text)?.dims,
-        (Written::Text(text), _) => parse_dense(text, &mut Vec::new())?,
-        (Written::Array(text), VectorKind::Dense | VectorKind::Half) => {
-            let ty = VectorType::new(kind, parse_dense(text, &mut Vec::new())?)?;
-            return Ok((ty, Some(Expr::Literal(ScalarValue::from(*text), None))));
-        }
-        (Written::Array(_) | Written::List(_), _) => {
-            let (ty, literal) = vector_literal(value, kind)?;
-            return Ok((ty, text_literal(&literal)?));
-        }
-    };
-    Ok((VectorType::new(kind, dims)?, None))
-}
-
 /// The vectors that a cast or a parameter has put into a distance, as text.
 fn write_queries(mut call: ScalarFunction) -> Result<Transformed<Expr>> {
     let mut transformed = false;
@@ -537,65 +450,4 @@ fn write_queries(mut call: ScalarFunction) -> Result<Transformed<Expr>> {
         }
     }
     Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
-}
-
-/// The text of a vector literal.
-fn text_literal(expr: &Expr) -> Result<Option<Expr>> {
-    let Expr::Literal(value, metadata) = expr else {
-        return Ok(None);
-    };
-    let Some(ty) = VectorType::of_field(&literal_field(value, metadata.as_ref())).filter(|_| !value.is_null()) else {
-        return Ok(None);
-    };
-    let array = value.to_array().map_err(|e| Error::internal(e.to_string()).with_source(e))?;
-    // A bound parameter is not checked yet.
-    let array = to_vectors(&array, Some(ty), ty)?;
-    let mut text = String::new();
-    write_cell(&array, ty, 0, &mut text)?;
-    Ok(Some(Expr::Literal(ScalarValue::from(text), None)))
-}
-
-/// A vector of `kind` with the dimensions that the value has.
-fn vector_literal(value: &Written, kind: VectorKind) -> Result<(VectorType, Expr)> {
-    let (array, ty): (ArrayRef, VectorType) = match (value, kind) {
-        (Written::Text(text), VectorKind::Bit) => {
-            let mut bytes = Vec::new();
-            let ty = VectorType::new(kind, parse_bits(text, &mut bytes)?)?;
-            (Arc::new(FixedSizeBinaryArray::try_new(bytes.len() as i32, bytes.into(), None)?), ty)
-        }
-        (Written::Text(text), VectorKind::Sparse) => {
-            let literal = parse_sparse(text)?;
-            let mut builder = SparseBuilder::default();
-            builder.append(&literal.indices, &literal.values)?;
-            (Arc::new(builder.finish()), VectorType::new(kind, literal.dims)?)
-        }
-        (Written::Text(text) | Written::Array(text), VectorKind::Dense | VectorKind::Half) => {
-            let mut values = Vec::new();
-            let dims = parse_dense(text, &mut values)?;
-            let dense = VectorType::new(VectorKind::Dense, dims)?;
-            let array = dense_column(values, dense, None);
-            if kind == VectorKind::Dense {
-                (array, dense)
-            } else {
-                let half = VectorType { kind, ..dense };
-                (to_vectors(&array, Some(dense), half)?, half)
-            }
-        }
-        (Written::Array(text), kind) => return vector_literal(&Written::List(array::list(text)?), kind),
-        (Written::List(value), kind) => {
-            let array = value.to_array().map_err(|e| Error::internal(e.to_string()).with_source(e))?;
-            let dims = match array.data_type() {
-                DataType::FixedSizeList(_, width) => *width as usize,
-                DataType::LargeList(_) => array.as_list::<i64>().value_length(0) as usize,
-                _ => array.as_list::<i32>().value_length(0) as usize,
-            };
-            if kind == VectorKind::Bit {
-                return Err(Error::invalid("a list of numbers is no bit vector").with_hint("write bits as '1011'"));
-            }
-            let ty = VectorType::new(kind, dims)?;
-            (to_vectors(&array, None, ty)?, ty)
-        }
-    };
-    let value = ScalarValue::try_from_array(&array, 0).map_err(|e| Error::internal(e.to_string()).with_source(e))?;
-    Ok((ty, Expr::Literal(value, Some(FieldMetadata::from(&ty.metadata())))))
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use datafusion::common::Result;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Cast, Expr};
+use mvvd_core::VectorType;
 
 use crate::operand::text_of;
 
@@ -23,18 +24,23 @@ pub(crate) fn call(name: &str, args: &[Expr]) -> Result<String> {
         if i > 0 {
             out.push(',');
         }
-        // A cast has the name of what it casts.
-        let source = match arg {
-            Expr::Cast(cast) => &*cast.expr,
-            other => other,
-        };
-        match source {
-            Expr::Literal(value, _) if let Some(text) = text_of(value) => push_text(text, &mut out),
-            _ => write!(out, "{}", arg.schema_name())?,
-        }
+        push_name(arg, &mut out)?;
     }
     out.push(')');
     Ok(out)
+}
+
+fn push_name(expr: &Expr, out: &mut String) -> Result<()> {
+    match expr {
+        Expr::Literal(value, _) if let Some(text) = text_of(value) => push_text(text, out),
+        // DataFusion names a cast after what it casts, so that two casts of one text would be one column.
+        Expr::Cast(Cast { expr, field }) if let Some(ty) = VectorType::of_field(field) => {
+            push_name(expr, out)?;
+            write!(out, "::{ty}")?;
+        }
+        other => write!(out, "{}", other.schema_name())?,
+    }
+    Ok(())
 }
 
 fn push_text(text: &str, out: &mut String) {

@@ -6,9 +6,7 @@ use arrow::datatypes::FieldRef;
 use datafusion::common::{DFSchema, ExprSchema, Result as DfResult};
 use datafusion::logical_expr::expr::{Placeholder, ScalarFunction};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawWindowExpr};
-use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, Operator, ScalarUDF, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator, ScalarUDF, WindowFunctionDefinition};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
@@ -32,19 +30,12 @@ impl Default for VectorOperators {
     fn default() -> Self {
         let metrics = [Metric::L2, Metric::Dot, Metric::Cosine, Metric::L1, Metric::Hamming, Metric::Jaccard];
         let udf = |metric| (metric, Distance { metric, form: Form::Distance }.udf());
-        Self {
-            distances: metrics.map(udf).to_vec(),
-            arithmetic: Arithmetic::ALL.map(|op| (op, op.udf())).to_vec(),
-        }
+        Self { distances: metrics.map(udf).to_vec(), arithmetic: Arithmetic::ALL.map(|op| (op, op.udf())).to_vec() }
     }
 }
 
 impl ExprPlanner for VectorOperators {
-    fn plan_binary_op(
-        &self,
-        expr: RawBinaryExpr,
-        schema: &DFSchema,
-    ) -> DfResult<PlannerResult<RawBinaryExpr>> {
+    fn plan_binary_op(&self, expr: RawBinaryExpr, schema: &DFSchema) -> DfResult<PlannerResult<RawBinaryExpr>> {
         if let Some(metric) = metric_of(&expr.op) {
             return Ok(self.plan_distance(metric, expr, schema));
         }
@@ -242,6 +233,7 @@ enum PlanOperand {
     /// A list of numbers.
     List,
     Parameter,
+    Null,
     Number,
     Other,
 }
@@ -268,7 +260,9 @@ impl PlanOperand {
             Expr::Cast(Cast { field, .. }) => Self::of_field(field),
             Expr::TryCast(cast) => Self::of_field(&cast.field),
             Expr::Alias(alias) => Self::of(&alias.expr, schema),
-            Expr::ScalarFunction(call) if call.func.name() == ARRAY || call.func.name() == "make_array" => Self::Literal,
+            Expr::ScalarFunction(call) if call.func.name() == ARRAY || call.func.name() == "make_array" => {
+                Self::Literal
+            }
             Expr::ScalarFunction(call) if VectorUdf::of(&call.func).is_some_and(|f| f.distance().is_some()) => {
                 Self::Number
             }
@@ -302,8 +296,7 @@ impl PlanOperand {
             Operand::Sparse => Self::Vector(None),
             Operand::Text => Self::Text,
             Operand::List(_) => Self::List,
-            // NULL has every type, as a parameter has.
-            Operand::Null => Self::Parameter,
+            Operand::Null => Self::Null,
             // Bytes that do not say that they are bits are just bytes.
             Operand::Bytes(_) | Operand::Other => Self::Other,
         }
@@ -318,7 +311,7 @@ impl PlanOperand {
     }
 
     fn is_source(self) -> bool {
-        matches!(self, Self::Literal | Self::Text | Self::List | Self::Parameter)
+        matches!(self, Self::Literal | Self::Text | Self::List | Self::Parameter | Self::Null)
     }
 
     fn vector_type(self) -> Option<VectorType> {
@@ -330,7 +323,12 @@ impl PlanOperand {
 
     /// Whether `<=>` between the two is the cosine distance, and not IS NOT DISTINCT FROM.
     fn makes_cosine(self, other: Self) -> bool {
-        let alone = |operand: Self| matches!(operand, Self::Literal | Self::List | Self::Parameter);
-        self.is_vector() || other.is_vector() || (alone(self) && alone(other))
+        let written = |operand| matches!(operand, Self::Literal | Self::List);
+        match (self, other) {
+            (Self::Vector(_), _) | (_, Self::Vector(_)) => true,
+            (Self::Parameter, Self::Parameter) => true,
+            (a, Self::Parameter | Self::Null) | (Self::Parameter | Self::Null, a) => written(a),
+            (a, b) => written(a) && written(b),
+        }
     }
 }

@@ -44,9 +44,7 @@ impl<'a> Rows<'a> {
                     _ => Err(wrong()),
                 }
             }
-            DataType::FixedSizeBinary(width) => {
-                Ok(Self::Bits(bit_values(array), *width as usize))
-            }
+            DataType::FixedSizeBinary(width) => Ok(Self::Bits(bit_values(array), *width as usize)),
             DataType::Struct(_) => Ok(Self::Sparse(SparseRows::of(array.as_struct())?)),
             _ => Err(wrong()),
         }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray,
-};
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::ParamValues;
@@ -37,11 +35,26 @@ fn session() -> SessionContext {
     let columns: Vec<(Field, ArrayRef)> = vec![
         (Field::new("id", DataType::Int64, false), Arc::new(Int64Array::from(vec![1, 2, 3, 4]))),
         (Field::new("g", DataType::Utf8, false), Arc::new(StringArray::from(vec!["a", "b", "a", "b"]))),
-        (ty("VECTOR(3)").field("v", true), vectors("VECTOR(3)", &[Some("[1,2,3]"), Some("[0,0,0]"), Some("[4,-5,6]"), None])),
-        (ty("HALFVEC(3)").field("h", true), vectors("HALFVEC(3)", &[Some("[1,2,3]"), Some("[0,0,0]"), Some("[4,-5,6]"), None])),
-        (ty("BITVEC(9)").field("b", true), vectors("BITVEC(9)", &[Some("111000001"), Some("000000000"), Some("101010101"), None])),
-        (ty("SPARSEVEC(5)").field("s", true), vectors("SPARSEVEC(5)", &[Some("{1:1,3:2}/5"), Some("{}/5"), Some("{3:-1,5:4}/5"), None])),
-        (Field::new("x", DataType::Utf8, true), Arc::new(StringArray::from(vec![Some("[1,1,1]"), None, Some("[0,0,1]"), Some("[2,2,2]")]))),
+        (
+            ty("VECTOR(3)").field("v", true),
+            vectors("VECTOR(3)", &[Some("[1,2,3]"), Some("[0,0,0]"), Some("[4,-5,6]"), None]),
+        ),
+        (
+            ty("HALFVEC(3)").field("h", true),
+            vectors("HALFVEC(3)", &[Some("[1,2,3]"), Some("[0,0,0]"), Some("[4,-5,6]"), None]),
+        ),
+        (
+            ty("BITVEC(9)").field("b", true),
+            vectors("BITVEC(9)", &[Some("111000001"), Some("000000000"), Some("101010101"), None]),
+        ),
+        (
+            ty("SPARSEVEC(5)").field("s", true),
+            vectors("SPARSEVEC(5)", &[Some("{1:1,3:2}/5"), Some("{}/5"), Some("{3:-1,5:4}/5"), None]),
+        ),
+        (
+            Field::new("x", DataType::Utf8, true),
+            Arc::new(StringArray::from(vec![Some("[1,1,1]"), None, Some("[0,0,1]"), Some("[2,2,2]")])),
+        ),
         (
             Field::new("l", DataType::new_list(DataType::Float64, true), true),
             Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(vec![
@@ -51,10 +64,14 @@ fn session() -> SessionContext {
                 Some(vec![Some(0.0), Some(1.0), Some(0.0)]),
             ])),
         ),
-        (Field::new("n", DataType::Float64, true), Arc::new(Float64Array::from(vec![Some(1.5), Some(2.5), None, Some(4.0)]))),
+        (
+            Field::new("n", DataType::Float64, true),
+            Arc::new(Float64Array::from(vec![Some(1.5), Some(2.5), None, Some(4.0)])),
+        ),
     ];
     let schema = Arc::new(Schema::new(columns.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>()));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
+    let batch =
+        RecordBatch::try_new(Arc::clone(&schema), columns.into_iter().map(|(_, array)| array).collect()).unwrap();
     // Slices: nothing may assume that a column starts at the start of its buffers.
     let partitions = vec![vec![batch.slice(0, 1), batch.slice(1, 1)], vec![batch.slice(2, 2)]];
     context.register_table("t", Arc::new(MemTable::try_new(schema, partitions).unwrap())).unwrap();
@@ -169,10 +186,19 @@ fn distances_of_columns_in_both_orders() {
     // (1,2,3) to (0,0,0) is sqrt(14); to (4,-5,6) it is sqrt(9 + 49 + 9).
     let to_first = ["0.0", "3.7416573867739413", "8.18535277187245", "NULL"];
     for expr in [
-        "v <-> '[1,2,3]'", "'[1,2,3]' <-> v", "l2_distance(v, [1,2,3])", "l2_distance([1.0,2.0,3.0], v)",
-        "h <-> '[1,2,3]'", "'[1,2,3]' <-> h", "v <-> '[1,2,3]'::HALFVEC(3)", "l2_distance(h, [1,2,3])",
-        "v <-> mvvd_array('[1, 2, 3]')", "h <-> mvvd_array('[1.0, 2, 3]')", "v <-> (SELECT v FROM t WHERE id = 1)",
-        "v <-> arrow_cast([1,2,3], 'FixedSizeList(3, Float64)')", "v OPERATOR(public.<->) '[1,2,3]'",
+        "v <-> '[1,2,3]'",
+        "'[1,2,3]' <-> v",
+        "l2_distance(v, [1,2,3])",
+        "l2_distance([1.0,2.0,3.0], v)",
+        "h <-> '[1,2,3]'",
+        "'[1,2,3]' <-> h",
+        "v <-> '[1,2,3]'::HALFVEC(3)",
+        "l2_distance(h, [1,2,3])",
+        "v <-> mvvd_array('[1, 2, 3]')",
+        "h <-> mvvd_array('[1.0, 2, 3]')",
+        "v <-> (SELECT v FROM t WHERE id = 1)",
+        "v <-> arrow_cast([1,2,3], 'FixedSizeList(3, Float64)')",
+        "v OPERATOR(public.<->) '[1,2,3]'",
     ] {
         each(expr, &to_first);
     }
@@ -205,6 +231,8 @@ fn operators_leave_everything_else_alone() {
     value("1 <~=> NULL", "false");
     value("'a' <~=> 'a'", "true");
     value("NULL::INT <=> NULL::INT", "true");
+    value("NULL <=> NULL", "true");
+    value("'[1,2]' <=> NULL", "NULL");
     each("x <~=> '[1,1,1]'", &["true", "false", "false", "false"]);
     each("n <=> 1.5", &["true", "false", "false", "false"]);
     value("1 + 2 * 3", "7");
@@ -265,13 +293,21 @@ fn what_cannot_be_compared_is_said_while_planning() {
     fails_in_plan("SELECT v <-> '{\"a\":1}'::JSON FROM t", "l2_distance needs vectors, got JSON");
     fails_in_plan("SELECT l2_distance(v) FROM t", "l2_distance takes 2 arguments, got 1");
     fails_in_plan("SELECT vector_norm(v, v) FROM t", "vector_norm takes 1 argument, got 2");
-    fails_in_plan("SELECT v <-> '[1,x,3]' FROM t", "invalid input syntax for type vector: \"[1,x,3]\": \"x\" is not a number");
+    fails_in_plan(
+        "SELECT v <-> '[1,x,3]' FROM t",
+        "invalid input syntax for type vector: \"[1,x,3]\": \"x\" is not a number",
+    );
     fails_in_plan("SELECT v <-> '[1,2,NaN]' FROM t", "NaN not allowed in vector");
     fails_in_plan("SELECT v <-> [1,2,1e300] FROM t", "a value is out of range for type vector");
     fails("SELECT x <-> '[1,2]' FROM t", "different vector dimensions 3 and 2");
     fails("SELECT v <-> array_append(l, 1.0) FROM t", "different vector dimensions 3 and 4");
     let hint = Some("binary_quantize(v) makes bits of numbers");
-    fails_with("SELECT v <~> '101' FROM t", ErrorKind::Invalid, "hamming_distance needs bit vectors, got VECTOR(3)", hint);
+    fails_with(
+        "SELECT v <~> '101' FROM t",
+        ErrorKind::Invalid,
+        "hamming_distance needs bit vectors, got VECTOR(3)",
+        hint,
+    );
 }
 
 #[test]
@@ -317,7 +353,10 @@ fn functions_of_one_vector() {
     value("l2_normalize('[3,0,4]'::HALFVEC(3))", "[0.60009766,0,0.7998047]");
     value("l2_normalize('{1:3,5:4}/9')", "{1:0.6,5:0.8}/9");
     value("l2_normalize(NULL)", "NULL");
-    each("l2_normalize(v)", &["[0.26726124,0.5345225,0.80178374]", "[0,0,0]", "[0.45584232,-0.5698029,0.68376344]", "NULL"]);
+    each(
+        "l2_normalize(v)",
+        &["[0.26726124,0.5345225,0.80178374]", "[0,0,0]", "[0.45584232,-0.5698029,0.68376344]", "NULL"],
+    );
     each("l2_normalize(s)", &["{1:0.4472136,3:0.8944272}/5", "{}/5", "{3:-0.24253562,5:0.9701425}/5", "NULL"]);
     each("binary_quantize(v)", &["111", "000", "101", "NULL"]);
     each("binary_quantize(h)", &["111", "000", "101", "NULL"]);
@@ -325,7 +364,12 @@ fn functions_of_one_vector() {
     each("binary_quantize(v) <~> binary_quantize(h)", &["0.0", "0.0", "0.0", "NULL"]);
     fails("SELECT vector_norm(b) FROM t", "vector_norm needs a vector of numbers, got BITVEC(9)");
     fails("SELECT l2_normalize(x) FROM t", "l2_normalize needs a vector with known dimensions, got TEXT");
-    fails_with("SELECT binary_quantize(b) FROM t", ErrorKind::Unsupported, "binary_quantize needs VECTOR or HALFVEC, got BITVEC(9)", None);
+    fails_with(
+        "SELECT binary_quantize(b) FROM t",
+        ErrorKind::Unsupported,
+        "binary_quantize needs VECTOR or HALFVEC, got BITVEC(9)",
+        None,
+    );
 }
 
 #[test]
@@ -363,7 +407,12 @@ fn element_by_element() {
     fails("SELECT '[65000]'::HALFVEC(1) + '[65000]'", "value out of range: overflow");
     fails_in_plan("SELECT v + '[1,2]' FROM t", "different vector dimensions 3 and 2");
     fails_in_plan("SELECT v + subvector(v, 1, 2) FROM t", "different vector dimensions 3 and 2");
-    fails_with("SELECT s + s FROM t", ErrorKind::Unsupported, "vector_add needs VECTOR or HALFVEC, got SPARSEVEC(5)", None);
+    fails_with(
+        "SELECT s + s FROM t",
+        ErrorKind::Unsupported,
+        "vector_add needs VECTOR or HALFVEC, got SPARSEVEC(5)",
+        None,
+    );
 }
 
 #[test]
@@ -381,7 +430,10 @@ fn sparse_vectors_from_lists() {
     fails("SELECT sparsevec([1,2], [1], 5)", "sparsevec has 2 indices and 1 values");
     fails("SELECT sparsevec([1], [1], 0)", "dimensions for type sparsevec must be at least 1");
     fails("SELECT sparsevec([1], [1], 5, 2)", "the base of sparsevec must be 0 or 1, got 2");
-    fails("SELECT sparsevec([1], [1], id) FROM t", "the number of dimensions of sparsevec must be a whole number written out");
+    fails(
+        "SELECT sparsevec([1], [1], id) FROM t",
+        "the number of dimensions of sparsevec must be a whole number written out",
+    );
     fails("SELECT sparsevec('a', 'b', 5)", "sparsevec needs two lists of numbers, got TEXT");
 }
 
@@ -410,7 +462,10 @@ fn casts() {
     each("h::VECTOR(3)::HALFVEC(3)", &["[1,2,3]", "[0,0,0]", "[4,-5,6]", "NULL"]);
     each("v::REAL[]", &["[1.0, 2.0, 3.0]", "[0.0, 0.0, 0.0]", "[4.0, -5.0, 6.0]", "NULL"]);
     each("h::DOUBLE PRECISION[]", &["[1.0, 2.0, 3.0]", "[0.0, 0.0, 0.0]", "[4.0, -5.0, 6.0]", "NULL"]);
-    each("s::FLOAT[]", &["[1.0, 0.0, 2.0, 0.0, 0.0]", "[0.0, 0.0, 0.0, 0.0, 0.0]", "[0.0, 0.0, -1.0, 0.0, 4.0]", "NULL"]);
+    each(
+        "s::FLOAT[]",
+        &["[1.0, 0.0, 2.0, 0.0, 0.0]", "[0.0, 0.0, 0.0, 0.0, 0.0]", "[0.0, 0.0, -1.0, 0.0, 4.0]", "NULL"],
+    );
     each("TRY_CAST(x || '' AS VECTOR(3))", &["[1,1,1]", "NULL", "[0,0,1]", "[2,2,2]"]);
     each("TRY_CAST(replace(x, '0,0', 'a,b') AS VECTOR(3))", &["[1,1,1]", "NULL", "NULL", "[2,2,2]"]);
     value("TRY_CAST('[1]' AS VECTOR(3))", "NULL");
@@ -420,7 +475,10 @@ fn casts() {
     fails_in_plan("SELECT '[70000]'::HALFVEC(1)", "\"70000\" is out of range for type halfvec");
     fails_in_plan("SELECT '[inf]'::VECTOR(1)", "infinite value not allowed in vector");
     fails("SELECT [1,NULL]::VECTOR(2)", "vector must not contain NULL");
-    fails("SELECT (x || '1')::VECTOR(3) FROM t", "invalid input syntax for type vector: \"[1,1,1]1\": it must end with \"]\"");
+    fails(
+        "SELECT (x || '1')::VECTOR(3) FROM t",
+        "invalid input syntax for type vector: \"[1,1,1]1\": it must end with \"]\"",
+    );
     fails("SELECT l::VECTOR(2) FROM t", "expected 2 dimensions, not 3");
     fails_in_plan("SELECT v::BITVEC(3) FROM t", "cannot cast VECTOR(3) to BITVEC(3)");
 }
@@ -436,22 +494,47 @@ fn uuid_and_json() {
     value("TRY_CAST('x' AS UUID)", "NULL");
     fails_in_plan("SELECT 'x'::UUID", "invalid input syntax for type uuid: \"x\"");
     fails("SELECT g::UUID FROM t", "invalid input syntax for type uuid: \"a\"");
-    fails_in_plan("SELECT '{'::JSON", "invalid input syntax for type json: EOF while parsing an object at line 1 column 1");
+    fails_in_plan(
+        "SELECT '{'::JSON",
+        "invalid input syntax for type json: EOF while parsing an object at line 1 column 1",
+    );
 }
 
 #[test]
 fn type_names() {
-    fails_with("SELECT NULL::VECTOR", ErrorKind::Invalid, "type VECTOR needs a number of dimensions", Some("write VECTOR(3)"));
+    fails_with(
+        "SELECT NULL::VECTOR",
+        ErrorKind::Invalid,
+        "type VECTOR needs a number of dimensions",
+        Some("write VECTOR(3)"),
+    );
     fails("SELECT NULL::VECTOR(0)", "dimensions for type vector must be at least 1");
     fails("SELECT NULL::HALFVEC(16001)", "dimensions for type halfvec cannot exceed 16000, got 16001");
-    fails("SELECT NULL::SPARSEVEC(1000000001)", "dimensions for type sparsevec cannot exceed 1000000000, got 1000000001");
+    fails(
+        "SELECT NULL::SPARSEVEC(1000000001)",
+        "dimensions for type sparsevec cannot exceed 1000000000, got 1000000001",
+    );
     fails("SELECT NULL::VECTOR(a)", "the dimensions of type VECTOR must be a whole number, got a");
     for (name, expected) in [
-        ("TEXT", "Utf8"), ("VARCHAR(10)", "Utf8"), ("CHARACTER VARYING(10)", "Utf8"), ("CHAR(3)", "Utf8"),
-        ("BYTEA", "Binary"), ("BLOB", "Binary"), ("DOUBLE PRECISION", "Float64"), ("REAL", "Float32"),
-        ("FLOAT8", "Float64"), ("FLOAT4", "Float32"), ("FLOAT(53)", "Float64"), ("SMALLINT", "Int16"),
-        ("BIGINT", "Int64"), ("BIGINT UNSIGNED", "UInt64"), ("INT8", "Int64"), ("DEC(10,2)", "Decimal128(10, 2)"),
-        ("BOOLEAN", "Boolean"), ("NUMERIC(10,2)", "Decimal128(10, 2)"), ("DATE", "Date32"),
+        ("TEXT", "Utf8"),
+        ("VARCHAR(10)", "Utf8"),
+        ("CHARACTER VARYING(10)", "Utf8"),
+        ("CHAR(3)", "Utf8"),
+        ("BYTEA", "Binary"),
+        ("BLOB", "Binary"),
+        ("DOUBLE PRECISION", "Float64"),
+        ("REAL", "Float32"),
+        ("FLOAT8", "Float64"),
+        ("FLOAT4", "Float32"),
+        ("FLOAT(53)", "Float64"),
+        ("SMALLINT", "Int16"),
+        ("BIGINT", "Int64"),
+        ("BIGINT UNSIGNED", "UInt64"),
+        ("INT8", "Int64"),
+        ("DEC(10,2)", "Decimal128(10, 2)"),
+        ("BOOLEAN", "Boolean"),
+        ("NUMERIC(10,2)", "Decimal128(10, 2)"),
+        ("DATE", "Date32"),
     ] {
         value(&format!("arrow_typeof(NULL::{name})"), expected);
     }
@@ -487,18 +570,46 @@ fn comparisons_with_texts() {
 #[test]
 fn aggregates_over_vectors() {
     check("SELECT avg(v), sum(v), avg(h), sum(h) FROM t", &["[1.6666666,-1,3]|[5,-3,9]|[1.6669922,-1,3]|[5,-3,9]"]);
-    check("SELECT g, avg(v), sum(v), count(v), avg(n) FROM t GROUP BY g ORDER BY g", &["a|[2.5,-1.5,4.5]|[5,-3,9]|2|1.5", "b|[0,0,0]|[0,0,0]|1|3.25"]);
+    check(
+        "SELECT g, avg(v), sum(v), count(v), avg(n) FROM t GROUP BY g ORDER BY g",
+        &["a|[2.5,-1.5,4.5]|[5,-3,9]|2|1.5", "b|[0,0,0]|[0,0,0]|1|3.25"],
+    );
     check("SELECT avg(v), sum(v) FROM t WHERE v IS NULL", &["NULL|NULL"]);
     check("SELECT avg(v) FROM t WHERE false", &["NULL"]);
     check("SELECT g, avg(v) FILTER (WHERE id <> 3) FROM t GROUP BY g ORDER BY g", &["a|[1,2,3]", "b|[0,0,0]"]);
-    check("SELECT id, sum(v) OVER (ORDER BY id) FROM t ORDER BY id", &["1|[1,2,3]", "2|[1,2,3]", "3|[5,-3,9]", "4|[5,-3,9]"]);
-    check("SELECT id, avg(v) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t ORDER BY id", &["1|[1,2,3]", "2|[0.5,1,1.5]", "3|[2,-2.5,3]", "4|[4,-5,6]"]);
+    check(
+        "SELECT id, sum(v) OVER (ORDER BY id) FROM t ORDER BY id",
+        &["1|[1,2,3]", "2|[1,2,3]", "3|[5,-3,9]", "4|[5,-3,9]"],
+    );
+    check(
+        "SELECT id, avg(v) OVER (ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM t ORDER BY id",
+        &["1|[1,2,3]", "2|[0.5,1,1.5]", "3|[2,-2.5,3]", "4|[4,-5,6]"],
+    );
     check("SELECT round((avg(v) <-> '[0,0,0]') * 1000) FROM t", &["3575.0"]);
-    check("SELECT mean(n), avg(DISTINCT n), sum(id), sum(DISTINCT id) FROM t", &["2.6666666666666665|2.6666666666666665|10|10"]);
+    check(
+        "SELECT mean(n), avg(DISTINCT n), sum(id), sum(DISTINCT id) FROM t",
+        &["2.6666666666666665|2.6666666666666665|10|10"],
+    );
     check("SELECT sum(id) OVER () FROM t LIMIT 1", &["10"]);
-    fails_with("SELECT avg(DISTINCT v) FROM t", ErrorKind::Unsupported, "avg(DISTINCT ...) over vectors is not supported", Some("write SELECT avg(v) FROM (SELECT DISTINCT v FROM t)"));
+    check(
+        "SELECT g FROM t GROUP BY g HAVING sum(n) > 1 AND avg(v) <-> '[0,0,0]' < 1 ORDER BY avg(n), sum(v) <-> '[1,1,1]'",
+        &["b"],
+    );
+    check(
+        "SELECT g, avg(v) FROM t GROUP BY ROLLUP (g) ORDER BY g",
+        &["a|[2.5,-1.5,4.5]", "b|[0,0,0]", "NULL|[1.6666666,-1,3]"],
+    );
+    fails_with(
+        "SELECT avg(DISTINCT v) FROM t",
+        ErrorKind::Unsupported,
+        "avg(DISTINCT ...) over vectors is not supported",
+        Some("write SELECT avg(v) FROM (SELECT DISTINCT v FROM t)"),
+    );
     fails_with("SELECT sum(s) FROM t", ErrorKind::Unsupported, "sum needs VECTOR or HALFVEC, got SPARSEVEC(5)", None);
-    fails("SELECT sum(v) FROM (VALUES ('[3e38]'::VECTOR(1)), ('[3e38]'::VECTOR(1))) AS q(v)", "value out of range: overflow");
+    fails(
+        "SELECT sum(v) FROM (VALUES ('[3e38]'::VECTOR(1)), ('[3e38]'::VECTOR(1))) AS q(v)",
+        "value out of range: overflow",
+    );
 }
 
 /// A statement through the analyzer and optimizer, and the names of its columns.
@@ -520,11 +631,12 @@ fn names_stay_and_are_short() {
     assert_eq!(name("v <-> '[1, 2, 3]'"), "l2_distance(t.v,[1, 2, 3])");
     assert_eq!(name("v <~=> v"), "cosine_distance(t.v,t.v)");
     assert_eq!(name("1 - (v <~=> [1,2,3])"), "Int64(1) - cosine_distance(t.v,make_array(Int64(1),Int64(2),Int64(3)))");
+    assert_eq!(name("v <-> '[1,2,3]'::VECTOR(3)"), "l2_distance(t.v,[1,2,3]::VECTOR(3))");
     assert_eq!(name("v::TEXT"), "t.v");
     assert_eq!(name("avg(v)"), "avg(t.v)");
     assert_eq!(name("coalesce(v, '[1,2,3]')"), "coalesce(t.v,Utf8(\"[1,2,3]\"))");
     let long = format!("'[{}1]'", "0.125,".repeat(767));
-    for query in [format!("{long}"), format!("{long}::VECTOR(768)"), format!("mvvd_array({long})")] {
+    for query in [long.clone(), format!("{long}::VECTOR(768)"), format!("mvvd_array({long})")] {
         let name = name(&format!("1 - ({query} <-> '[{}2]')", "0.5,".repeat(767)));
         assert!(name.starts_with("Int64(1) - l2_distance(") && name.len() < 130, "{name}");
     }
@@ -588,9 +700,15 @@ fn parameters_are_typed_by_the_vector_beside_them() {
 fn subqueries_views_and_joins() {
     check("SELECT a.id, b.id FROM t a JOIN t b ON a.v <-> b.v < 4 AND a.id < b.id ORDER BY 1, 2", &["1|2"]);
     check("SELECT id FROM t WHERE v IN (SELECT v FROM t WHERE v = '[1,2,3]')", &["1"]);
-    check("SELECT id FROM t WHERE EXISTS (SELECT 1 FROM t u WHERE u.v <-> t.v < '[3,4]'::VECTOR(2) <-> '[0,0]' AND u.id <> t.id) ORDER BY 1", &["1", "2"]);
+    check(
+        "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM t u WHERE u.v <-> t.v < '[3,4]'::VECTOR(2) <-> '[0,0]' AND u.id <> t.id) ORDER BY 1",
+        &["1", "2"],
+    );
     check("WITH q AS (SELECT '[1,2,3]' AS q) SELECT t.id FROM t, q ORDER BY t.v <-> q.q, t.id LIMIT 2", &["1", "2"]);
-    check("SELECT v FROM (SELECT '[1,2]'::VECTOR(2) AS v UNION ALL SELECT '[3,4]'::VECTOR(2)) ORDER BY v <-> '[3,4]'", &["[3,4]", "[1,2]"]);
+    check(
+        "SELECT v FROM (SELECT '[1,2]'::VECTOR(2) AS v UNION ALL SELECT '[3,4]'::VECTOR(2)) ORDER BY v <-> '[3,4]'",
+        &["[3,4]", "[1,2]"],
+    );
     check("SELECT x <-> '[0,0]' FROM (VALUES ('[3,4]'), ('[0,1]')) AS q(x)", &["5.0", "1.0"]);
 }
 
@@ -679,44 +797,4 @@ proptest! {
         }
         let _ = try_rows_with(&format!("SELECT v <-> '{quoted}', s = '{quoted}' FROM t"), None);
     }
-}
-
-#[test]
-#[ignore]
-fn perf_probe() {
-    let context = session();
-    let long = format!("[{}1]", (0..767).map(|i| format!("0.{:07},", (i * 7919) % 10_000_000)).collect::<String>());
-    let v = vectors("VECTOR(768)", &[Some(&long)]);
-    let schema = Arc::new(Schema::new(vec![ty("VECTOR(768)").field("v", true), Field::new("id", DataType::Int64, false)]));
-    let batch = RecordBatch::try_new(schema.clone(), vec![v, Arc::new(Int64Array::from(vec![1]))]).unwrap();
-    context.register_table("e", Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())).unwrap();
-    let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let time = |name: &str, sql: &str| {
-        if std::env::var("ONLY").is_ok_and(|only| only != name.trim()) { return }
-        for round in 1..2 {
-            let n = std::env::var("PROBE").ok().and_then(|n| n.parse().ok()).unwrap_or(50);
-            let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
-            for _ in 0..n {
-                let t = std::time::Instant::now();
-                let frame = rt.block_on(context.sql(sql)).unwrap();
-                a += t.elapsed().as_secs_f64();
-                let t = std::time::Instant::now();
-                let plan = frame.into_optimized_plan().unwrap();
-                b += t.elapsed().as_secs_f64();
-                let t = std::time::Instant::now();
-                let state = context.state();
-                rt.block_on(state.query_planner().create_physical_plan(&plan, &state)).unwrap();
-                c += t.elapsed().as_secs_f64();
-            }
-            if round == 1 { eprintln!("{name}: plan {:.0} us, optimize {:.0} us, physical {:.0} us", a * 1e6 / n as f64, b * 1e6 / n as f64, c * 1e6 / n as f64); }
-        }
-    };
-    time("column ", "SELECT id FROM e ORDER BY v <-> v LIMIT 10");
-    time("text   ", &format!("SELECT id FROM e ORDER BY v <-> '{long}' LIMIT 10"));
-    time("array  ", &format!("SELECT id FROM e ORDER BY v <-> mvvd_array('{long}') LIMIT 10"));
-    time("column, selected", "SELECT id, v <-> v AS d FROM e ORDER BY d LIMIT 10");
-    time("text, selected  ", &format!("SELECT id, v <-> '{long}' AS d FROM e ORDER BY d LIMIT 10"));
-    let three = format!("0.5 * (v <-> '{long}') + 0.2 * (v <~=> '{long}') + 0.3 * (v <#> '{long}')");
-    time("three  ", &format!("SELECT id, {three} AS d FROM e ORDER BY {three} LIMIT 10"));
-    time("three columns", "SELECT id, 0.5 * (v <-> v) + 0.2 * (v <~=> v) + 0.3 * (v <#> v) AS d FROM e ORDER BY 0.5 * (v <-> v) + 0.2 * (v <~=> v) + 0.3 * (v <#> v) LIMIT 10");
 }

@@ -51,8 +51,10 @@ fn custom(name: &ObjectName, arguments: &[String]) -> Result<Option<FieldRef>> {
     let upper = kind.name().to_uppercase();
     match arguments {
         [dims] => vector(kind, dims).map(Some),
-        [] => Err(Error::invalid(format!("type {upper} needs a number of dimensions"))
-            .with_hint(format!("write {upper}(3)"))),
+        [] => {
+            Err(Error::invalid(format!("type {upper} needs a number of dimensions"))
+                .with_hint(format!("write {upper}(3)")))
+        }
         _ => Err(Error::invalid(format!("type {upper} takes one number of dimensions, got {}", arguments.join(", ")))),
     }
 }

@@ -1,1 +1,3 @@
-//! Measures MVVD beside its peers.
+//! Data sets, ground truth and reports of MVVD's measurements.
+
+pub mod truth;

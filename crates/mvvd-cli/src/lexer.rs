@@ -269,7 +269,7 @@ impl Splitter {
     }
 
     fn at_command(&self) -> bool {
-        let rest = self.text[self.at..].as_bytes();
+        let rest = &self.text.as_bytes()[self.at..];
         match (rest.first(), rest.get(1)) {
             (Some(b'\\'), _) => {
                 let line = self.text[..self.at].rsplit('\n').next().unwrap_or("");

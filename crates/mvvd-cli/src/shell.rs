@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::error::{Failure, Place, render, tell};
 use crate::lexer::Piece;
 use crate::output::{Format, Target, Vectors, View, plain, printer};
-use crate::progress::{Feedback, SPINNER_AFTER};
+use crate::progress::{Feedback, LOOK_EVERY};
 use mvvd_query::{Answer, Config, Progress, Session, Value};
 
 /// Width of a terminal that does not say.
@@ -79,11 +79,7 @@ impl Shell {
             .build()
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start: {}", plain(&e))))?;
         let feedback = Arc::new(Feedback::default());
-        let config = Config {
-            memory_limit_bytes: args.memory_limit,
-            threads: args.threads.map(usize::from),
-            ..Config::default()
-        };
+        let config = Config { memory_limit_bytes: args.memory_limit, threads: args.threads.map(usize::from) };
         let progress = (!args.quiet && io::stderr().is_terminal()).then(|| Arc::clone(&feedback) as Arc<dyn Progress>);
         Ok(Self {
             engine: Rc::new(Engine::open(config, progress)),
@@ -161,7 +157,7 @@ impl Shell {
     fn answer(&self, work: impl Future<Output = Result<Answer>>) -> Result<(), Failure> {
         let view = self.view()?;
         let printing = Cell::new(false);
-        let time = self.wait_or_spin(self.print_answer(work, view, &printing), &printing)?;
+        let time = self.wait_and_show(self.print_answer(work, view, &printing), &printing)?;
         if self.timing {
             let line = format!("Time: {}", shown_time(time));
             match self.format.is_for_people() {
@@ -224,11 +220,11 @@ impl Shell {
 
     /// Waits for `work` or Ctrl-C.
     fn wait<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        self.wait_or_spin(work, &Cell::new(false))
+        self.wait_and_show(work, &Cell::new(false))
     }
 
-    /// Waits for `work` or Ctrl-C; after a second a spinner shows, unless results are printed by then.
-    fn wait_or_spin<T>(
+    /// Waits for `work` or Ctrl-C, and shows that something happens as long as no results are printed.
+    fn wait_and_show<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>>,
         printing: &Cell<bool>,
@@ -239,17 +235,14 @@ impl Shell {
                     pending::<()>().await;
                 }
             });
-            let mut spinner = pin!(tokio::time::sleep(SPINNER_AFTER));
+            let start = Instant::now();
+            let mut looks = tokio::time::interval(LOOK_EVERY);
             let mut work = pin!(work);
             loop {
                 tokio::select! {
                     biased;
                     () = &mut interrupt => break Err(Failure::Cancelled),
-                    () = &mut spinner, if !spinner.is_elapsed() => {
-                        if !printing.get() && !self.quiet {
-                            self.feedback.spin();
-                        }
-                    }
+                    _ = looks.tick(), if !printing.get() && !self.quiet => self.feedback.look(start.elapsed()),
                     result = &mut work => break result,
                 }
             }

@@ -5,9 +5,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array,
-    Float32Array, GenericListArray, ListArray, OffsetSizeTrait, StringArray, StringBuilder, StructArray, UInt32Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeListArray, Float16Array, Float32Array, GenericListArray,
+    ListArray, OffsetSizeTrait, StringArray, StringBuilder, StructArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options};
@@ -43,7 +42,9 @@ pub fn can_convert(from: &DataType, to: VectorKind) -> bool {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             to != VectorKind::Bit && (item.data_type().is_numeric() || item.data_type().is_null())
         }
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => to == VectorKind::Bit,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            to == VectorKind::Bit
+        }
         other => to != VectorKind::Bit && other.equals_datatype(&sparse_data_type()),
     }
 }
@@ -365,7 +366,10 @@ fn lists_to_vectors(lists: &Lists, to: VectorType) -> Result<ArrayRef, CellError
     if lists.values.null_count() > 0 {
         for row in (0..lists.len()).filter(|&row| !lists.is_null(row)) {
             if (lists.offsets[row]..lists.offsets[row + 1]).any(|i| lists.values.is_null(i)) {
-                return Err(CellError { row, error: Error::invalid(format!("{} must not contain NULL", to.kind.name())) });
+                return Err(CellError {
+                    row,
+                    error: Error::invalid(format!("{} must not contain NULL", to.kind.name())),
+                });
             }
         }
     }
@@ -519,7 +523,7 @@ fn is_canonical(indices: &[u32], values: &[f32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Float64Array, Int32Array, ListBuilder, Int64Builder};
+    use arrow::array::{Float64Array, Int32Array, Int64Builder, ListBuilder};
     use arrow::datatypes::Int32Type;
 
     fn ty(text: &str) -> VectorType {
@@ -549,7 +553,12 @@ mod tests {
         check(&StringArray::from(vec![None, Some("101")]), None, "BITVEC(3)", Ok(&[None, Some("101")]));
         check(&StringArray::from(vec!["1", "10"]), None, "BITVEC(1)", Err((1, "expected 1 dimensions, not 2")));
         check(&StringArray::from(vec!["{3:1,1:2}/9"]), None, "SPARSEVEC(9)", Ok(&[Some("{1:2,3:1}/9")]));
-        check(&StringArray::from(vec!["[70000]"]), None, "HALFVEC(1)", Err((0, "\"70000\" is out of range for type halfvec")));
+        check(
+            &StringArray::from(vec!["[70000]"]),
+            None,
+            "HALFVEC(1)",
+            Err((0, "\"70000\" is out of range for type halfvec")),
+        );
     }
 
     #[test]

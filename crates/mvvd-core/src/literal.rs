@@ -85,10 +85,9 @@ pub fn parse_sparse(text: &str) -> Result<SparseLiteral> {
             let Some((index, value)) = entry.split_once(':') else {
                 return Err(malformed("sparsevec", text, "each entry is written position:value"));
             };
-            let index: i64 = index
-                .trim()
-                .parse()
-                .map_err(|_| malformed("sparsevec", text, &format!("\"{}\" is not a position", shorten(index.trim()))))?;
+            let index: i64 = index.trim().parse().map_err(|_| {
+                malformed("sparsevec", text, &format!("\"{}\" is not a position", shorten(index.trim())))
+            })?;
             pairs.push((index, parse_number("sparsevec", text, value)?));
         }
     }

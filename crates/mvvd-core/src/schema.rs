@@ -172,8 +172,12 @@ fn check_key_type(column: &Column) -> Result<()> {
     if ty.is_integer() || matches!(ty, DataType::Utf8) {
         return Ok(());
     }
-    Err(Error::invalid(format!("column \"{}\" of type {} cannot be the primary key", column.field.name(), sql_type(&column.field)))
-        .with_hint("keys are integers, TEXT or UUID"))
+    Err(Error::invalid(format!(
+        "column \"{}\" of type {} cannot be the primary key",
+        column.field.name(),
+        sql_type(&column.field)
+    ))
+    .with_hint("keys are integers, TEXT or UUID"))
 }
 
 /// The SQL name of a column's type, such as `VECTOR(384)`, `BIGINT` or `TEXT[]`.
@@ -208,7 +212,10 @@ fn sql_type_of(data_type: &DataType) -> String {
         DataType::Timestamp(_, None) => "TIMESTAMP",
         DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ",
         DataType::Interval(_) | DataType::Duration(_) => "INTERVAL",
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => {
             return format!("DECIMAL({p},{s})");
         }
         DataType::List(item) | DataType::LargeList(item) => return format!("{}[]", sql_type(item)),

@@ -181,9 +181,12 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for (kind, dims) in
-            [(VectorKind::Dense, 3), (VectorKind::Half, 16_000), (VectorKind::Bit, 9), (VectorKind::Sparse, 1_000_000_000)]
-        {
+        for (kind, dims) in [
+            (VectorKind::Dense, 3),
+            (VectorKind::Half, 16_000),
+            (VectorKind::Bit, 9),
+            (VectorKind::Sparse, 1_000_000_000),
+        ] {
             let ty = VectorType::new(kind, dims).unwrap();
             assert_eq!(VectorType::parse(&ty.to_string()), Some(ty));
             assert_eq!(VectorType::of_field(&ty.field("v", true)), Some(ty));

@@ -27,7 +27,10 @@ pub struct Answer {
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("tag", &self.tag).field("rows_affected", &self.rows_affected).finish_non_exhaustive()
+        f.debug_struct("Answer")
+            .field("tag", &self.tag)
+            .field("rows_affected", &self.rows_affected)
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,7 +64,9 @@ impl Answer {
                 }
             }
         });
-        let stream = futures::stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) }).boxed();
+        let stream =
+            futures::stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) })
+                .boxed();
         let rows = RowStream { schema: Arc::clone(&schema), stream, _task: Some(AbortOnDrop(task)) };
         Self { rows: Some(rows), schema, ..Self::done(tag) }
     }
@@ -93,7 +98,11 @@ impl Answer {
 
     /// The result set, batch by batch. Dropping the stream cancels the query.
     pub fn into_stream(self) -> RowStream {
-        self.rows.unwrap_or_else(|| RowStream { schema: self.schema, stream: futures::stream::empty().boxed(), _task: None })
+        self.rows.unwrap_or_else(|| RowStream {
+            schema: self.schema,
+            stream: futures::stream::empty().boxed(),
+            _task: None,
+        })
     }
 
     /// The whole result set.

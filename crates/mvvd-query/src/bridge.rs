@@ -54,7 +54,10 @@ impl Bridge {
     }
 
     /// Runs a statement's work on the database's own runtime. Dropping the answer cancels the work.
-    pub(crate) async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
         let mut task = AbortOnDrop(self.spawn(work));
         match (&mut task.0).await {
             Ok(result) => result,
@@ -64,7 +67,10 @@ impl Bridge {
     }
 
     /// Starts work on the database's own runtime.
-    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         self.runtime.as_ref().expect("the runtime lives as long as the database").spawn(work)
     }
 }
@@ -79,7 +85,10 @@ impl Drop for Bridge {
 }
 
 /// Runs `work` on the pool and waits without blocking the runtime.
-pub(crate) async fn compute<T: Send + 'static>(pool: &ThreadPool, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn compute<T: Send + 'static>(
+    pool: &ThreadPool,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let (send, receive) = oneshot::channel();
     pool.spawn(move || {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))

@@ -172,8 +172,10 @@ impl TableProvider for Source {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let full = DFSchema::try_from(with_row_id(self.snapshot.schema().arrow()))?;
-        let filters =
-            filters.iter().map(|filter| state.create_physical_expr(filter.clone(), &full)).collect::<Result<Vec<_>>>()?;
+        let filters = filters
+            .iter()
+            .map(|filter| state.create_physical_expr(filter.clone(), &full))
+            .collect::<Result<Vec<_>>>()?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let scan = Scan { table: self.name.clone(), snapshot: Arc::clone(&self.snapshot), projection, filters };
         Ok(Arc::new(ScanExec::new(scan, limit, state.config().target_partitions())?))

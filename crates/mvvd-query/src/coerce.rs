@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringBuilder};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use mvvd_core::convert::{to_text, to_vectors};
 use mvvd_core::schema::sql_type;
 use mvvd_core::vector_type::TYPE_KEY;
@@ -37,6 +37,13 @@ pub(crate) fn to_field(array: &ArrayRef, from: &Field, to: &Field) -> Result<Arr
     {
         return Ok(Arc::new(to_text(array, vector)?));
     }
+    // A fraction is rounded to the nearest whole number, ties to even, as PostgreSQL assigns it.
+    let array = &if array.data_type().is_floating() && to.data_type().is_integer() {
+        let wide = arrow::compute::cast(array, &DataType::Float64)?;
+        Arc::new(wide.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)) as ArrayRef
+    } else {
+        Arc::clone(array)
+    };
     let cast = if array.data_type() == to.data_type() {
         Arc::clone(array)
     } else {
@@ -53,7 +60,6 @@ pub(crate) fn to_field(array: &ArrayRef, from: &Field, to: &Field) -> Result<Arr
 }
 
 fn canonical_uuids(array: &ArrayRef, name: &str) -> Result<ArrayRef> {
-    use arrow::array::{AsArray, StringBuilder};
     let texts = array.as_string::<i32>();
     let mut out = StringBuilder::new();
     for (row, text) in texts.iter().enumerate() {
@@ -86,9 +92,8 @@ pub(crate) fn storage_field(field: &Field) -> Field {
 }
 
 fn storage_type(data_type: &DataType) -> DataType {
-    let item = |field: &Arc<Field>| {
-        Arc::new(Field::new(field.name(), storage_type(field.data_type()), field.is_nullable()))
-    };
+    let item =
+        |field: &Arc<Field>| Arc::new(Field::new(field.name(), storage_type(field.data_type()), field.is_nullable()));
     match data_type {
         DataType::Null => DataType::Utf8,
         DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,

@@ -38,13 +38,15 @@ impl Session {
             return Err(Error::unsupported("COPY reads and writes files").with_hint("write COPY t FROM 'file.parquet'"));
         };
         if !legacy.is_empty() {
-            return Err(Error::invalid("COPY options stand in parentheses").with_hint("write (FORMAT csv, HEADER true, DELIMITER ';')"));
+            return Err(Error::invalid("COPY options stand in parentheses")
+                .with_hint("write (FORMAT csv, HEADER true, DELIMITER ';')"));
         }
         let format = format_of(&filename, options)?;
         match (to, source) {
             (true, source) => self.copy_to(source, &filename, format, params).await,
             (false, CopySource::Table { table_name: name, columns }) => {
-                self.copy_from(&table_name(&name)?, &columns.iter().map(normal).collect::<Vec<_>>(), &filename, format).await
+                self.copy_from(&table_name(&name)?, &columns.iter().map(normal).collect::<Vec<_>>(), &filename, format)
+                    .await
             }
             (false, CopySource::Query(_)) => Err(Error::invalid("COPY FROM takes a table")),
         }
@@ -64,12 +66,19 @@ impl Session {
             (true, true) => schema.columns().iter().take(file_columns.len()).map(|c| c.field.name().clone()).collect(),
         };
         if wanted.len() != file_columns.len() && headless {
-            return Err(Error::invalid(format!("file \"{path}\" has {} columns, expected {}", file_columns.len(), wanted.len())));
+            return Err(Error::invalid(format!(
+                "file \"{path}\" has {} columns, expected {}",
+                file_columns.len(),
+                wanted.len()
+            )));
         }
         if let Some(extra) = wanted.iter().find(|c| schema.index_of(c).is_err()) {
             let names: Vec<&str> = schema.columns().iter().map(|c| c.field.name().as_str()).collect();
             return Err(Error::invalid(format!("file \"{path}\" has column \"{extra}\", table \"{name}\" does not"))
-                .with_hint(format!("the table's columns are {}; name the ones to read: COPY {name} (…) FROM …", names.join(", "))));
+                .with_hint(format!(
+                    "the table's columns are {}; name the ones to read: COPY {name} (…) FROM …",
+                    names.join(", ")
+                )));
         }
         let read: Vec<&String> = match headless {
             true => file_columns.iter().collect(),
@@ -80,7 +89,8 @@ impl Session {
                 .with_hint(format!("its columns are {}", file_columns.join(", "))));
         }
 
-        let rows = self.read_file(file, &read, &wanted, &schema).await.map_err(|e| e.context(format!("file \"{path}\"")))?;
+        let rows =
+            self.read_file(file, &read, &wanted, &schema).await.map_err(|e| e.context(format!("file \"{path}\"")))?;
         let relation = MemTable::try_new(rows.schema, vec![rows.batches]).map_err(from_df)?;
         let scratch = unique_name();
         let _lent = self.inner.catalog.lend(scratch.clone(), Arc::new(relation));
@@ -128,7 +138,9 @@ impl Session {
         }
         let schema = match output {
             Some(schema) => schema,
-            None => Arc::new(Schema::new(wanted.iter().map(|name| Field::new(name, DataType::Null, true)).collect::<Vec<_>>())),
+            None => Arc::new(Schema::new(
+                wanted.iter().map(|name| Field::new(name, DataType::Null, true)).collect::<Vec<_>>(),
+            )),
         };
         Ok(Rows { schema, batches })
     }
@@ -185,7 +197,8 @@ fn format_of(path: &str, options: &[CopyOption]) -> Result<Format> {
     for option in options {
         if let CopyOption::Format(name) = option {
             format = Some(Format::named(&name.value).ok_or_else(|| {
-                Error::invalid(format!("unknown file format \"{}\"", name.value)).with_hint("the formats are parquet, csv, json and arrow")
+                Error::invalid(format!("unknown file format \"{}\"", name.value))
+                    .with_hint("the formats are parquet, csv, json and arrow")
             })?);
         }
     }
@@ -198,10 +211,14 @@ fn format_of(path: &str, options: &[CopyOption]) -> Result<Format> {
             (CopyOption::Format(_), _) => {}
             (CopyOption::Header(on), Format::Csv { header, .. }) => *header = *on,
             (CopyOption::Delimiter(c), Format::Csv { delimiter, .. }) => {
-                *delimiter = u8::try_from(*c).ok().filter(u8::is_ascii).ok_or_else(|| Error::invalid(format!("the delimiter must be one ASCII character, got {c:?}")))?;
+                *delimiter = u8::try_from(*c)
+                    .ok()
+                    .filter(u8::is_ascii)
+                    .ok_or_else(|| Error::invalid(format!("the delimiter must be one ASCII character, got {c:?}")))?;
             }
             (other, Format::Csv { .. }) => {
-                return Err(Error::unsupported(format!("COPY option {other} is not supported")).with_hint("csv takes HEADER and DELIMITER"));
+                return Err(Error::unsupported(format!("COPY option {other} is not supported"))
+                    .with_hint("csv takes HEADER and DELIMITER"));
             }
             (other, _) => {
                 return Err(Error::invalid(format!("COPY option {other} is for csv files")));
@@ -236,16 +253,25 @@ fn readable(schema: &TableSchema, format: Format) -> Schema {
 
 /// Whether a column of this type is written as JSON text in a CSV file.
 fn is_nested(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) | DataType::Struct(_) | DataType::Map(..))
+    matches!(
+        data_type,
+        DataType::List(_)
+            | DataType::LargeList(_)
+            | DataType::FixedSizeList(..)
+            | DataType::Struct(_)
+            | DataType::Map(..)
+    )
 }
 
 /// Text with a list or struct as JSON, as CSV files hold them, becomes the list or struct that `target` is.
 fn parse_nested(array: &ArrayRef, target: &Field) -> Result<ArrayRef> {
-    if array.data_type() != &DataType::Utf8 || !is_nested(target.data_type()) || VectorType::of_field(target).is_some() {
+    if array.data_type() != &DataType::Utf8 || !is_nested(target.data_type()) || VectorType::of_field(target).is_some()
+    {
         return Ok(Arc::clone(array));
     }
     let field = Arc::new(Field::new("value", target.data_type().clone(), true));
-    let mut decoder = arrow::json::ReaderBuilder::new_with_field(field).with_batch_size(array.len().max(1)).build_decoder()?;
+    let mut decoder =
+        arrow::json::ReaderBuilder::new_with_field(field).with_batch_size(array.len().max(1)).build_decoder()?;
     let texts = array.as_string::<i32>();
     for text in texts.iter() {
         let mut line = text.unwrap_or("null").to_owned();
@@ -339,9 +365,13 @@ impl Writer {
                     writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
                     file = writer.into_inner();
                 }
-                Self::Csv(Box::new(arrow::csv::WriterBuilder::new().with_delimiter(delimiter).with_header(false).build(file)))
+                Self::Csv(Box::new(
+                    arrow::csv::WriterBuilder::new().with_delimiter(delimiter).with_header(false).build(file),
+                ))
             }
-            Format::Json => Self::Json(Box::new(arrow::json::WriterBuilder::new().with_explicit_nulls(true).build(file))),
+            Format::Json => {
+                Self::Json(Box::new(arrow::json::WriterBuilder::new().with_explicit_nulls(true).build(file)))
+            }
             Format::Arrow => Self::Arrow(Box::new(arrow::ipc::writer::FileWriter::try_new(file, schema)?)),
         })
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::sql::sqlparser::ast::{
-    self, AlterTableOperation, ColumnDef, ColumnOption, CreateTableOptions, Expr, ObjectName, SqlOption, TableConstraint,
+    self, AlterTableOperation, ColumnDef, ColumnOption, CreateTableOptions, Expr, ObjectName, SqlOption,
+    TableConstraint,
 };
 use mvvd_core::schema::{CREATED_AT, UPDATED_AT};
 use mvvd_core::{Error, Result, TableSchema};
@@ -61,7 +62,8 @@ impl Session {
 
         let (tag, table, rows) = match create.query {
             Some(query) => {
-                let (schema, batches) = self.collect_query(ast::Statement::Query(query), params, "CREATE TABLE AS").await?;
+                let (schema, batches) =
+                    self.collect_query(ast::Statement::Query(query), params, "CREATE TABLE AS").await?;
                 let table = fill_table(&declared, key, options.timestamps, &schema, batches)?;
                 let rows = table.size().rows;
                 ("CREATE TABLE AS", table, Some(rows))
@@ -104,7 +106,8 @@ impl Session {
     }
 
     pub(crate) async fn truncate(&self, truncate: &ast::Truncate) -> Result<Answer> {
-        let mut names = truncate.table_names.iter().map(|target| table_name(&target.name)).collect::<Result<Vec<_>>>()?;
+        let mut names =
+            truncate.table_names.iter().map(|target| table_name(&target.name)).collect::<Result<Vec<_>>>()?;
         names.sort();
         names.dedup();
         let mut locks = Vec::with_capacity(names.len());
@@ -205,7 +208,10 @@ impl Session {
 
     /// One row with the value of a default, as the column stores it.
     pub(crate) async fn default_value(&self, default: Expr, field: &Field) -> Result<ArrayRef> {
-        let value = self.constant(default, &[]).await.map_err(|e| e.context(format!("column \"{}\": DEFAULT", field.name())))?;
+        let value = self
+            .constant(default, &[])
+            .await
+            .map_err(|e| e.context(format!("column \"{}\": DEFAULT", field.name())))?;
         let array = value.to_array_of_size(1).map_err(from_df)?;
         let from = Field::new(field.name(), array.data_type().clone(), true);
         to_field(&array, &from, field)
@@ -242,13 +248,21 @@ fn fill_table(
         inferred = source
             .fields()
             .iter()
-            .map(|field| Declared { field: storage_field(field).with_nullable(true), default: None, primary_key: false })
+            .map(|field| Declared {
+                field: storage_field(field).with_nullable(true),
+                default: None,
+                primary_key: false,
+            })
             .collect();
         &inferred
     } else if declared.len() == source.fields().len() {
         declared
     } else {
-        return Err(Error::invalid(format!("{} columns are declared, the query has {}", declared.len(), source.fields().len())));
+        return Err(Error::invalid(format!(
+            "{} columns are declared, the query has {}",
+            declared.len(),
+            source.fields().len()
+        )));
     };
     let key = match key {
         Some(key) => Some(key),
@@ -302,7 +316,14 @@ fn build_schema(declared: &[Declared], key: Option<&str>, timestamps: bool) -> R
         declared.iter().map(|c| (c.field.clone(), c.default.as_ref().map(ToString::to_string))).collect();
     if timestamps {
         for name in [CREATED_AT, UPDATED_AT] {
-            if !fields.iter().any(|(field, _)| field.name() == name) {
+            if let Some((field, _)) = fields.iter().find(|(field, _)| field.name() == name) {
+                if field.data_type() != &time_type() {
+                    let e = Error::invalid(format!(
+                        "column \"{name}\" is kept by the database and must be of type TIMESTAMPTZ"
+                    ));
+                    return Err(e.with_hint("leave the column out, or make the table without timestamps"));
+                }
+            } else {
                 fields.push((Field::new(name, time_type(), false), None));
             }
         }
@@ -322,7 +343,9 @@ pub(crate) fn time_type() -> DataType {
 
 fn set_key(key: &mut Option<String>, name: &str) -> Result<()> {
     match key {
-        Some(other) if other != name => Err(Error::invalid(format!("a table has one primary key, got \"{other}\" and \"{name}\""))),
+        Some(other) if other != name => {
+            Err(Error::invalid(format!("a table has one primary key, got \"{other}\" and \"{name}\"")))
+        }
         _ => {
             *key = Some(name.to_owned());
             Ok(())
@@ -332,7 +355,8 @@ fn set_key(key: &mut Option<String>, name: &str) -> Result<()> {
 
 fn key_constraint(constraint: &TableConstraint) -> Result<String> {
     let TableConstraint::PrimaryKey(key) = constraint else {
-        return Err(Error::unsupported(format!("the constraint {constraint} is not supported")).with_hint("tables take PRIMARY KEY (column)"));
+        return Err(Error::unsupported(format!("the constraint {constraint} is not supported"))
+            .with_hint("tables take PRIMARY KEY (column)"));
     };
     let [column] = key.columns.as_slice() else {
         return Err(Error::unsupported("a primary key of several columns is not supported"));
@@ -362,7 +386,10 @@ fn table_options(options: &CreateTableOptions) -> Result<TableOptions> {
     let mut read = TableOptions::default();
     let list = match options {
         CreateTableOptions::None => return Ok(read),
-        CreateTableOptions::With(list) | CreateTableOptions::Options(list) | CreateTableOptions::Plain(list) | CreateTableOptions::TableProperties(list) => list,
+        CreateTableOptions::With(list)
+        | CreateTableOptions::Options(list)
+        | CreateTableOptions::Plain(list)
+        | CreateTableOptions::TableProperties(list) => list,
     };
     for option in list {
         let SqlOption::KeyValue { key, value } = option else {
@@ -377,12 +404,17 @@ fn table_options(options: &CreateTableOptions) -> Result<TableOptions> {
                 read.timestamps = match text.to_ascii_lowercase().as_str() {
                     "true" | "on" => true,
                     "false" | "off" => false,
-                    _ => return Err(Error::invalid(format!("table option timestamps must be true or false, got \"{text}\""))),
+                    _ => {
+                        return Err(Error::invalid(format!(
+                            "table option timestamps must be true or false, got \"{text}\""
+                        )));
+                    }
                 }
             }
             "primary_key" => read.primary_key = Some(text),
             other => {
-                return Err(Error::invalid(format!("unknown table option \"{other}\"")).with_hint("the options are primary_key and timestamps"));
+                return Err(Error::invalid(format!("unknown table option \"{other}\""))
+                    .with_hint("the options are primary_key and timestamps"));
             }
         }
     }
@@ -391,14 +423,18 @@ fn table_options(options: &CreateTableOptions) -> Result<TableOptions> {
 
 /// The name of one of the users' tables.
 pub(crate) fn table_name(name: &ObjectName) -> Result<String> {
-    let parts: Vec<String> = name.0.iter().map(|part| part.as_ident().map_or_else(|| part.to_string(), normal)).collect();
+    let parts: Vec<String> =
+        name.0.iter().map(|part| part.as_ident().map_or_else(|| part.to_string(), normal)).collect();
     match parts.as_slice() {
         [table] => Ok(table.clone()),
         [schema, table] if schema == crate::catalog::PUBLIC => Ok(table.clone()),
-        [catalog, schema, table] if catalog == crate::catalog::CATALOG && schema == crate::catalog::PUBLIC => Ok(table.clone()),
+        [catalog, schema, table] if catalog == crate::catalog::CATALOG && schema == crate::catalog::PUBLIC => {
+            Ok(table.clone())
+        }
         [schema, _] if schema == crate::catalog::SYSTEM || schema == "information_schema" => {
             Err(Error::invalid(format!("{name} is a system table and cannot be changed")))
         }
-        _ => Err(Error::not_found(format!("schema of \"{}\" does not exist", parts.join("."))).with_hint("tables are in schema public")),
+        _ => Err(Error::not_found(format!("schema of \"{}\" does not exist", parts.join(".")))
+            .with_hint("tables are in schema public")),
     }
 }

@@ -16,8 +16,8 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{
-    self, Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, ObjectName, OnConflictAction, OnInsert, Query, Select,
-    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    self, Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, ObjectName, OnConflictAction, OnInsert, Query,
+    Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
 };
 use futures::StreamExt;
 use mvvd_core::convert::to_vectors;
@@ -85,7 +85,8 @@ impl Session {
                 self.resolve_conflicts(&table, &snapshot, &alias, rows, conflict, params).await?
             }
             Some(_) => {
-                return Err(Error::unsupported("ON DUPLICATE KEY is not supported").with_hint("use ON CONFLICT (key) DO UPDATE SET …"));
+                return Err(Error::unsupported("ON DUPLICATE KEY is not supported")
+                    .with_hint("use ON CONFLICT (key) DO UPDATE SET …"));
             }
         };
         self.commit("INSERT", &name, &table, change, insert.returning, params).await
@@ -93,7 +94,8 @@ impl Session {
 
     pub(crate) async fn update_statement(&self, update: ast::Update, params: &[Value]) -> Result<Answer> {
         if update.limit.is_some() || !update.order_by.is_empty() {
-            return Err(Error::unsupported("UPDATE … LIMIT is not supported").with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
+            return Err(Error::unsupported("UPDATE … LIMIT is not supported")
+                .with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
         }
         if update.or.is_some() || update.output.is_some() {
             return Err(Error::unsupported("this form of UPDATE is not supported"));
@@ -104,7 +106,9 @@ impl Session {
         let schema = Arc::clone(table.snapshot().schema());
         let mut from = vec![rows_relation(&name, &alias)];
         match update.from {
-            Some(ast::UpdateTableFromKind::BeforeSet(more) | ast::UpdateTableFromKind::AfterSet(more)) => from.extend(more),
+            Some(ast::UpdateTableFromKind::BeforeSet(more) | ast::UpdateTableFromKind::AfterSet(more)) => {
+                from.extend(more)
+            }
             None => {}
         }
         let change = self.updated_rows(&schema, &alias, from, &update.assignments, update.selection, params).await?;
@@ -113,7 +117,8 @@ impl Session {
 
     pub(crate) async fn delete_statement(&self, delete: ast::Delete, params: &[Value]) -> Result<Answer> {
         if delete.limit.is_some() || !delete.order_by.is_empty() {
-            return Err(Error::unsupported("DELETE … LIMIT is not supported").with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
+            return Err(Error::unsupported("DELETE … LIMIT is not supported")
+                .with_hint("use WHERE id IN (SELECT id FROM … LIMIT …)"));
         }
         let (ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables)) = &delete.from;
         let [only] = tables.as_slice() else { return Err(Error::unsupported("DELETE takes one table")) };
@@ -200,8 +205,12 @@ impl Session {
         let (read, batches) = self.collect_query(ast::Statement::Query(query), params, "INSERT").await?;
         let given = if has_all { (0..schema.columns().len()).collect() } else { columns };
         if !is_empty_row(&read, &given) && read.fields().len() != given.len() {
-            return Err(Error::invalid(format!("expected {} values in each row, got {}", given.len(), read.fields().len()))
-                .with_hint(format!("the columns are {}", names(schema, &given).join(", "))));
+            return Err(Error::invalid(format!(
+                "expected {} values in each row, got {}",
+                given.len(),
+                read.fields().len()
+            ))
+            .with_hint(format!("the columns are {}", names(schema, &given).join(", "))));
         }
         let now = now_micros();
         batches.iter().map(|batch| widen(batch, &given, schema, now)).collect()
@@ -224,7 +233,12 @@ impl Session {
     }
 
     /// Runs a query to its end, within the memory limit.
-    pub(crate) async fn collect_query(&self, query: ast::Statement, params: &[Value], label: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    pub(crate) async fn collect_query(
+        &self,
+        query: ast::Statement,
+        params: &[Value],
+        label: &str,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let state = self.state();
         let plan = self.plan(&state, query, params).await?;
         let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;
@@ -257,12 +271,14 @@ impl Session {
         let schema = snapshot.schema();
         let key = check_conflict_target(conflict, schema)?;
         let rows = concat_batches(&Arc::new(nullable(schema.arrow())), &rows)?;
-        let keys = keys_of(rows.column(key)).map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
+        let keys = keys_of(rows.column(key))
+            .map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
         let existing = table.find(&keys);
         let mut seen: HashSet<&Key> = HashSet::new();
         let first_time: Vec<bool> = keys.iter().map(|key| seen.insert(key)).collect();
         let pick = |wanted: &dyn Fn(usize) -> bool| -> Result<RecordBatch> {
-            let picked: UInt32Array = (0..rows.num_rows()).filter(|&i| wanted(i)).map(|i| i as u32).collect::<Vec<_>>().into();
+            let picked: UInt32Array =
+                (0..rows.num_rows()).filter(|&i| wanted(i)).map(|i| i as u32).collect::<Vec<_>>().into();
             Ok(take_record_batch(&rows, &picked)?)
         };
         let OnConflictAction::DoUpdate(action) = &conflict.action else {
@@ -270,8 +286,11 @@ impl Session {
             return Ok(Change { remove: Vec::new(), add: vec![free] });
         };
         if let Some(i) = first_time.iter().position(|first| !first) {
-            return Err(Error::conflict(format!("ON CONFLICT DO UPDATE cannot change a row twice: key {} comes twice", keys[i]))
-                .with_hint("make the keys of the inserted rows distinct"));
+            return Err(Error::conflict(format!(
+                "ON CONFLICT DO UPDATE cannot change a row twice: key {} comes twice",
+                keys[i]
+            ))
+            .with_hint("make the keys of the inserted rows distinct"));
         }
         let free = pick(&|i| existing[i].is_none())?;
         let excluded = pick(&|i| existing[i].is_some())?;
@@ -299,7 +318,10 @@ impl Session {
         };
         let row_id = with_row_id(schema.arrow()).field(schema.columns().len()).clone();
         let (old_name, new_name) = (unique_name(), unique_name());
-        let _old = self.inner.catalog.lend(old_name.clone(), relation(&current, vec![(row_id, ids), (pair.clone(), Arc::clone(&pairs))])?);
+        let _old = self
+            .inner
+            .catalog
+            .lend(old_name.clone(), relation(&current, vec![(row_id, ids), (pair.clone(), Arc::clone(&pairs))])?);
         let _new = self.inner.catalog.lend(new_name.clone(), relation(&excluded, vec![(pair, pairs)])?);
         let from = vec![scratch_relation(&old_name, alias), scratch_relation(&new_name, EXCLUDED)];
         let paired = equals(column_of(alias, PAIR), column_of(EXCLUDED, PAIR));
@@ -328,20 +350,26 @@ impl Session {
         for assignment in assignments {
             let column = assigned_column(assignment, schema)?;
             if values[column].is_some() {
-                return Err(Error::invalid(format!("column \"{}\" is assigned twice", schema.columns()[column].field.name())));
+                return Err(Error::invalid(format!(
+                    "column \"{}\" is assigned twice",
+                    schema.columns()[column].field.name()
+                )));
             }
             values[column] = Some(match is_default(&assignment.value) {
                 true => declared(&schema.columns()[column])?.default.unwrap_or_else(|| Expr::value(ast::Value::Null)),
                 false => typed(assignment.value.clone(), &declared(&schema.columns()[column])?),
             });
         }
-        let touched_updated_at = schema.columns().iter().zip(&values).any(|(c, v)| c.field.name() == UPDATED_AT && v.is_some());
+        let touched_updated_at =
+            schema.columns().iter().zip(&values).any(|(c, v)| c.field.name() == UPDATED_AT && v.is_some());
         let mut query = select_template();
         let select = select_mut(&mut query);
         select.projection = vec![SelectItem::UnnamedExpr(column_of(alias, ROW_ID))];
         for (i, (column, value)) in schema.columns().iter().zip(values).enumerate() {
             let expr = value.unwrap_or_else(|| column_of(alias, column.field.name()));
-            select.projection.push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__mvvd_{i}")) });
+            select
+                .projection
+                .push(SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', format!("__mvvd_{i}")) });
         }
         select.from = from;
         select.selection = selection;
@@ -350,8 +378,11 @@ impl Session {
         let mut change = Change::default();
         for batch in batches {
             let ids = batch.column(0).as_primitive::<UInt64Type>();
-            let fresh: UInt32Array =
-                (0..batch.num_rows()).filter(|&i| seen.insert(ids.value(i))).map(|i| i as u32).collect::<Vec<_>>().into();
+            let fresh: UInt32Array = (0..batch.num_rows())
+                .filter(|&i| seen.insert(ids.value(i)))
+                .map(|i| i as u32)
+                .collect::<Vec<_>>()
+                .into();
             let batch = if fresh.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &fresh)? };
             change.remove.extend(batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id)));
             let values = batch.project(&(1..batch.num_columns()).collect::<Vec<_>>())?;
@@ -378,8 +409,10 @@ fn answer(tag: &'static str, count: usize, returned: Option<(SchemaRef, Vec<Reco
 }
 
 fn row_ids(batches: &[RecordBatch]) -> Vec<RowId> {
-    let mut rows: Vec<RowId> =
-        batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id))).collect();
+    let mut rows: Vec<RowId> = batches
+        .iter()
+        .flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id)))
+        .collect();
     // USING may find a row more than once.
     rows.sort_unstable();
     rows.dedup();
@@ -408,9 +441,12 @@ fn check_conflict_target(conflict: &ast::OnConflict, schema: &TableSchema) -> Re
     let name = schema.columns()[key].field.name();
     match &conflict.conflict_target {
         None if matches!(conflict.action, OnConflictAction::DoNothing) => Ok(key),
-        None => Err(Error::invalid("ON CONFLICT DO UPDATE needs the conflict column").with_hint(format!("write ON CONFLICT ({name})"))),
+        None => Err(Error::invalid("ON CONFLICT DO UPDATE needs the conflict column")
+            .with_hint(format!("write ON CONFLICT ({name})"))),
         Some(ConflictTarget::Columns(columns)) if columns.len() == 1 && normal(&columns[0]) == *name => Ok(key),
-        Some(_) => Err(Error::invalid("ON CONFLICT takes the primary key").with_hint(format!("write ON CONFLICT ({name})"))),
+        Some(_) => {
+            Err(Error::invalid("ON CONFLICT takes the primary key").with_hint(format!("write ON CONFLICT ({name})")))
+        }
     }
 }
 
@@ -486,7 +522,12 @@ fn type_values(source: &mut Query, columns: &[usize], declared: &[Declared]) -> 
     let SetExpr::Values(values) = source.body.as_mut() else { return Ok(()) };
     for (number, row) in values.rows.iter_mut().enumerate() {
         if row.content.len() != columns.len() {
-            return Err(Error::invalid(format!("expected {} values, row {} has {}", columns.len(), number + 1, row.content.len())));
+            return Err(Error::invalid(format!(
+                "expected {} values, row {} has {}",
+                columns.len(),
+                number + 1,
+                row.content.len()
+            )));
         }
         for (value, &column) in row.content.iter_mut().zip(columns) {
             let column = &declared[column];
@@ -628,7 +669,8 @@ fn target(table: &TableWithJoins) -> Result<(String, String)> {
         return Err(Error::unsupported(format!("{} cannot be changed", table.relation)));
     };
     if !table.joins.is_empty() {
-        return Err(Error::unsupported("joins in the target are not supported").with_hint("use UPDATE … FROM or DELETE … USING"));
+        return Err(Error::unsupported("joins in the target are not supported")
+            .with_hint("use UPDATE … FROM or DELETE … USING"));
     }
     let name = table_name(name)?;
     let alias = alias.as_ref().map_or_else(|| name.clone(), |alias| normal(&alias.name));

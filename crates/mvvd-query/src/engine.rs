@@ -63,9 +63,12 @@ impl Mvvd {
         }
         let limit = config.memory_limit_bytes.unwrap_or_else(default_memory_limit);
         if limit < MEMORY_BYTES_MIN {
-            return Err(Error::invalid(format!("the memory limit must be at least {MEMORY_BYTES_MIN} bytes, got {limit}")));
+            return Err(Error::invalid(format!(
+                "the memory limit must be at least {MEMORY_BYTES_MIN} bytes, got {limit}"
+            )));
         }
-        let pool = TrackConsumersPool::new(FairSpillPool::new(usize::try_from(limit).unwrap_or(usize::MAX)), CONSUMERS_NAMED);
+        let pool =
+            TrackConsumersPool::new(FairSpillPool::new(usize::try_from(limit).unwrap_or(usize::MAX)), CONSUMERS_NAMED);
         let runtime_env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(from_df)?;
         let engine = Engine {
             database: Arc::new(Database::new()),

@@ -9,8 +9,11 @@ pub(crate) use mvvd_udfs::error::to_df;
 
 /// Turns what DataFusion says into an [`Error`], with the place in the statement where DataFusion knows it.
 pub(crate) fn from_df(e: DataFusionError) -> Error {
-    let position = e.diagnostic().and_then(|d| d.span).map(|span| Position { line: span.start.line, column: span.start.column });
-    let hint = e.diagnostic().and_then(|d| d.helps.first().map(|h| h.message.clone()).or_else(|| Some(d.notes.first()?.message.clone())));
+    let position =
+        e.diagnostic().and_then(|d| d.span).map(|span| Position { line: span.start.line, column: span.start.column });
+    let hint = e
+        .diagnostic()
+        .and_then(|d| d.helps.first().map(|h| h.message.clone()).or_else(|| Some(d.notes.first()?.message.clone())));
     let mut error = convert(e);
     if let (Some(position), None) = (position, error.position()) {
         error = error.at(position);
@@ -26,7 +29,8 @@ pub(crate) fn from_parser(e: ParserError) -> Error {
     match e {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
             let (text, place) = split_place(&text);
-            let text = text.strip_prefix("Expected: ").map_or_else(|| lower_first(text), |rest| format!("expected {rest}"));
+            let text =
+                text.strip_prefix("Expected: ").map_or_else(|| lower_first(text), |rest| format!("expected {rest}"));
             let error = Error::invalid(format!("syntax error: {text}"));
             match place {
                 Some(place) => error.at(place),
@@ -74,9 +78,8 @@ fn convert(e: DataFusionError) -> Error {
             inner => Error::new(ErrorKind::Unavailable, inner.to_string()),
         },
         D::IoError(inner) => Error::new(ErrorKind::Unavailable, inner.to_string()),
-        D::ResourcesExhausted(text) => {
-            Error::exhausted(format!("out of memory: {}", tidy(&text))).with_hint("raise the memory limit, or ask for less at once")
-        }
+        D::ResourcesExhausted(text) => Error::exhausted(format!("out of memory: {}", tidy(&text)))
+            .with_hint("raise the memory limit, or ask for less at once"),
         D::NotImplemented(text) => not_implemented(&text),
         D::SchemaError(inner, _) => schema_error(&inner),
         D::Plan(text) | D::Configuration(text) | D::Execution(text) => {
@@ -118,6 +121,8 @@ fn not_implemented(text: &str) -> Error {
         return Error::unsupported("LATERAL and correlated subqueries of this form are not supported")
             .with_hint("write it as a join, or as a subquery that does not refer to the outer query");
     }
+    // What follows a brace or a tuple is the planner's syntax tree.
+    let text = text.split(['{', '(']).next().unwrap_or(text).trim().trim_end_matches(':');
     Error::unsupported(format!("not supported: {}", tidy(text)))
 }
 
@@ -125,7 +130,8 @@ fn schema_error(e: &SchemaError) -> Error {
     match e {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let error = Error::not_found(format!("column \"{}\" does not exist", field.flat_name()));
-            let mut names: Vec<String> = valid_fields.iter().map(|c| c.name.clone()).filter(|n| !n.starts_with("__mvvd")).collect();
+            let mut names: Vec<String> =
+                valid_fields.iter().map(|c| c.name.clone()).filter(|n| !n.starts_with("__mvvd")).collect();
             names.dedup();
             let shown = names.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
             match names.len() {
@@ -155,7 +161,13 @@ fn table_words(text: &str) -> String {
 /// One line, lower case first, no class names, no advice to file bugs elsewhere, no source paths.
 fn tidy(text: &str) -> String {
     let mut text = text.trim();
-    for prefix in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Schema error: ", "Invalid or Unsupported Configuration: "] {
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Schema error: ",
+        "Invalid or Unsupported Configuration: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.split("\n\nbacktrace").next().unwrap_or(text);

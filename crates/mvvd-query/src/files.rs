@@ -27,7 +27,10 @@ const INFER_RECORDS: usize = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Parquet,
-    Csv { delimiter: u8, header: bool },
+    Csv {
+        delimiter: u8,
+        header: bool,
+    },
     /// One JSON object a line.
     Json,
     /// Arrow IPC, the file form.
@@ -87,7 +90,15 @@ impl Session {
 ///
 /// `columns` gives the types of the columns that are known; others are inferred. A CSV file's columns are text where
 /// `columns` says so, which keeps leading zeros and large numbers for the cast to the table's type.
-pub(crate) async fn open(state: &SessionState, path: &str, format: Format, columns: Option<&Schema>) -> Result<Arc<dyn TableProvider>> {
+pub(crate) async fn open(
+    state: &SessionState,
+    path: &str,
+    format: Format,
+    columns: Option<&Schema>,
+) -> Result<Arc<dyn TableProvider>> {
+    if path.contains("://") && !path.starts_with("file://") {
+        return Err(Error::unsupported(format!("\"{path}\": only local files can be read")));
+    }
     let is_pattern = path.contains(['*', '?', '[']);
     if !is_pattern && !path.contains("://") && !Path::new(path).exists() {
         return Err(Error::not_found(format!("file \"{path}\" does not exist")));
@@ -115,7 +126,9 @@ pub(crate) async fn open(state: &SessionState, path: &str, format: Format, colum
                 .iter()
                 .map(|field| match columns.field_with_name(field.name()) {
                     // A text stands for any value in its notation, a vector for one.
-                    Ok(known) if !(format == Format::Json && field.data_type() == &DataType::Utf8) => Arc::new(known.clone()),
+                    Ok(known) if !(format == Format::Json && field.data_type() == &DataType::Utf8) => {
+                        Arc::new(known.clone())
+                    }
                     _ => Arc::clone(field),
                 })
                 .collect();

@@ -60,7 +60,8 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
         let tokens = &tokens[range];
         let Some((first, last)) = solid_ends(tokens) else { continue };
         check_depth(tokens)?;
-        let mut parser = Parser::new(&dialect).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(rewrite(tokens));
+        let mut parser =
+            Parser::new(&dialect).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(rewrite(tokens));
         let ast = parse_one(&mut parser)?;
         let text = &sql[lines.offset(sql, first.start)..lines.offset(sql, last.end).min(sql.len())];
         statements.push(Statement { ast, text: text.to_owned(), line: first.start.line });
@@ -73,7 +74,8 @@ fn parse_one(parser: &mut Parser) -> Result<ast::Statement> {
     let next = parser.peek_token();
     match next.token {
         Token::EOF => Ok(statement),
-        other => Err(Error::invalid(format!("syntax error: expected end of statement, found: {other}")).at(position(next.span.start))),
+        other => Err(Error::invalid(format!("syntax error: expected end of statement, found: {other}"))
+            .at(position(next.span.start))),
     }
 }
 
@@ -118,15 +120,21 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
                 }
             }
             Token::Comma => *chain = 0,
-            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) | Token::EOF => {}
+            Token::Whitespace(_)
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_)
+            | Token::EOF => {}
             Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
             Token::Word(word) if is_value_word(word.keyword) => {}
             _ => *chain += 1,
         }
         if chains.last().is_some_and(|chain| *chain > CHAIN_MAX) {
-            return Err(Error::exhausted(format!("the expression is too long: more than {CHAIN_MAX} operators in a row"))
-                .with_hint("for many values write column IN (value, value, …), or load them into a table and join")
-                .at(position(token.span.start)));
+            return Err(Error::exhausted(format!(
+                "the expression is too long: more than {CHAIN_MAX} operators in a row"
+            ))
+            .with_hint("for many values write column IN (value, value, …), or load them into a table and join")
+            .at(position(token.span.start)));
         }
     }
     Ok(())
@@ -225,7 +233,11 @@ struct LineStarts(Vec<usize>);
 
 impl LineStarts {
     fn of(sql: &str) -> Self {
-        Self(std::iter::once(0).chain(sql.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1)).collect())
+        Self(
+            std::iter::once(0)
+                .chain(sql.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1))
+                .collect(),
+        )
     }
 
     /// Byte offset of a place, whose column counts characters from 1.
@@ -262,7 +274,9 @@ mod tests {
             let parsed = parse(&format!("SELECT 1 + a {written} b < 0.5 AND c")).unwrap();
             let ast::Statement::Query(query) = &parsed[0].ast else { panic!() };
             let ast::SetExpr::Select(select) = query.body.as_ref() else { panic!() };
-            let ast::SelectItem::UnnamedExpr(ast::Expr::BinaryOp { left, op: and, .. }) = &select.projection[0] else { panic!() };
+            let ast::SelectItem::UnnamedExpr(ast::Expr::BinaryOp { left, op: and, .. }) = &select.projection[0] else {
+                panic!()
+            };
             assert_eq!(and.to_string(), "AND", "{op}");
             let ast::Expr::BinaryOp { left, op: less, .. } = left.as_ref() else { panic!() };
             assert_eq!(less.to_string(), "<", "{op}");
@@ -285,7 +299,10 @@ mod tests {
     #[test]
     fn scripts_split_outside_strings_and_comments() {
         let statements = parse("SELECT ';' -- ;\n;\n\n /* ; */ ;SELECT $$;$$\n").unwrap();
-        assert_eq!(statements.iter().map(|s| (s.text(), s.line())).collect::<Vec<_>>(), [("SELECT ';'", 1), ("SELECT $$;$$", 4)]);
+        assert_eq!(
+            statements.iter().map(|s| (s.text(), s.line())).collect::<Vec<_>>(),
+            [("SELECT ';'", 1), ("SELECT $$;$$", 4)]
+        );
         assert!(parse("").unwrap().is_empty());
     }
 
@@ -303,7 +320,15 @@ mod tests {
             let sql = format!("SELECT a{}", unit.repeat(20_000));
             assert_eq!(message(&sql), "the expression is too long: more than 1000 operators in a row", "{unit}");
         }
-        for (open, close) in [("(", ")"), ("f(", ")"), ("-(", ")"), ("NOT (", ")"), ("CASE WHEN a THEN ", " END"), ("(SELECT ", ")"), ("[", "]")] {
+        for (open, close) in [
+            ("(", ")"),
+            ("f(", ")"),
+            ("-(", ")"),
+            ("NOT (", ")"),
+            ("CASE WHEN a THEN ", " END"),
+            ("(SELECT ", ")"),
+            ("[", "]"),
+        ] {
             let sql = format!("SELECT {}1{}", open.repeat(5_000), close.repeat(5_000));
             assert!(message(&sql).starts_with("the "), "{open}");
         }

@@ -18,6 +18,7 @@ pub mod native;
 mod prepare;
 mod progress;
 mod returning;
+mod rewrite;
 mod scan_exec;
 mod session;
 mod settings;

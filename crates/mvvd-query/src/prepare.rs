@@ -21,7 +21,12 @@ pub(crate) struct Prepared {
 }
 
 impl Session {
-    pub(crate) async fn prepare(&self, name: &Ident, types: Vec<ast::DataType>, statement: ast::Statement) -> Result<Answer> {
+    pub(crate) async fn prepare(
+        &self,
+        name: &Ident,
+        types: Vec<ast::DataType>,
+        statement: ast::Statement,
+    ) -> Result<Answer> {
         let name = normal(name);
         if matches!(statement, ast::Statement::Query(_)) {
             // Unknown names are errors now, not at the first EXECUTE.
@@ -34,15 +39,28 @@ impl Session {
             return Err(Error::already_exists(format!("prepared statement \"{name}\" already exists")));
         }
         if prepared.len() == PREPARED_MAX {
-            return Err(Error::exhausted(format!("a session cannot have more than {PREPARED_MAX} prepared statements"))
-                .with_hint("DEALLOCATE the ones that are not needed"));
+            return Err(Error::exhausted(format!(
+                "a session cannot have more than {PREPARED_MAX} prepared statements"
+            ))
+            .with_hint("DEALLOCATE the ones that are not needed"));
         }
         prepared.insert(name, Prepared { statement, types });
         Ok(Answer::done("PREPARE"))
     }
 
-    pub(crate) async fn execute(&self, name: Option<ObjectName>, arguments: Vec<Expr>, params: &[Value]) -> Result<Answer> {
-        let name = name.map(|name| name.0.iter().map(|part| part.as_ident().map_or_else(|| part.to_string(), normal)).collect::<Vec<_>>().join("."));
+    pub(crate) async fn execute(
+        &self,
+        name: Option<ObjectName>,
+        arguments: Vec<Expr>,
+        params: &[Value],
+    ) -> Result<Answer> {
+        let name = name.map(|name| {
+            name.0
+                .iter()
+                .map(|part| part.as_ident().map_or_else(|| part.to_string(), normal))
+                .collect::<Vec<_>>()
+                .join(".")
+        });
         let Some(name) = name else { return Err(Error::invalid("EXECUTE needs the name of a prepared statement")) };
         let prepared = self.inner.prepared.read().get(&name).cloned();
         let Some(prepared) = prepared else {
@@ -50,14 +68,17 @@ impl Session {
         };
         if !prepared.types.is_empty() && prepared.types.len() != arguments.len() {
             return Err(Error::invalid(format!(
-                "prepared statement \"{name}\" takes {} values, got {}",
+                "prepared statement \"{name}\" expects {} parameters, got {}",
                 prepared.types.len(),
                 arguments.len()
             )));
         }
         let needed = parameters_of(&prepared.statement);
         if arguments.len() > needed.max(prepared.types.len()) {
-            return Err(Error::invalid(format!("prepared statement \"{name}\" takes {needed} values, got {}", arguments.len())));
+            return Err(Error::invalid(format!(
+                "prepared statement \"{name}\" expects {needed} parameters, got {}",
+                arguments.len()
+            )));
         }
         let mut values = Vec::with_capacity(arguments.len());
         for (i, argument) in arguments.into_iter().enumerate() {
@@ -100,7 +121,8 @@ impl Session {
                 let [value] = values.as_slice() else {
                     return Err(Error::invalid(format!("SET {name} takes one value")));
                 };
-                if matches!(value, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default")) {
+                if matches!(value, Expr::Identifier(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case("default"))
+                {
                     return self.reset_one(&name);
                 }
                 let value = match value {
@@ -125,7 +147,9 @@ impl Session {
     fn set_one(&self, name: &str, value: &str) -> Result<()> {
         match name.strip_prefix("mvvd.") {
             Some(own) => self.inner.settings.write().set(own, value),
-            None if name.eq_ignore_ascii_case("timezone") => self.set_engine_option("datafusion.execution.time_zone", value),
+            None if name.eq_ignore_ascii_case("timezone") => {
+                self.set_engine_option("datafusion.execution.time_zone", value)
+            }
             None if is_engine_option(name) => self.set_engine_option(name, value),
             None => Err(unknown_setting(name)),
         }
@@ -197,11 +221,14 @@ fn parameters_of(statement: &ast::Statement) -> usize {
 }
 
 fn is_engine_option(name: &str) -> bool {
-    name.starts_with("datafusion.execution.") || name.starts_with("datafusion.optimizer.") || name.starts_with("datafusion.explain.")
+    name.starts_with("datafusion.execution.")
+        || name.starts_with("datafusion.optimizer.")
+        || name.starts_with("datafusion.explain.")
 }
 
 fn unknown_setting(name: &str) -> Error {
-    Error::not_found(format!("setting \"{name}\" does not exist")).with_hint("SELECT * FROM mvvd.settings lists the settings")
+    Error::not_found(format!("setting \"{name}\" does not exist"))
+        .with_hint("SELECT * FROM mvvd.settings lists the settings")
 }
 
 fn dotted(name: &ObjectName) -> String {

@@ -23,7 +23,10 @@ impl Session {
         rows: Vec<RecordBatch>,
         params: &[Value],
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let rows = rows.into_iter().map(|b| Ok(RecordBatch::try_new(Arc::clone(schema), b.columns().to_vec())?)).collect::<Result<Vec<_>>>()?;
+        let rows = rows
+            .into_iter()
+            .map(|b| Ok(RecordBatch::try_new(Arc::clone(schema), b.columns().to_vec())?))
+            .collect::<Result<Vec<_>>>()?;
         let name = unique_name();
         let relation = MemTable::try_new(Arc::clone(schema), vec![rows]).map_err(from_df)?;
         let _lent = self.inner.catalog.lend(name.clone(), Arc::new(relation));

@@ -65,10 +65,9 @@ impl Scan {
         let chunks = self.snapshot.chunks().iter().enumerate();
         chunks
             .flat_map(|(i, chunk)| {
-                (0..chunk.len()).step_by(rows).map(move |start| Piece {
-                    chunk: i as u32,
-                    range: start..(start + rows).min(chunk.len()),
-                })
+                (0..chunk.len())
+                    .step_by(rows)
+                    .map(move |start| Piece { chunk: i as u32, range: start..(start + rows).min(chunk.len()) })
             })
             .collect()
     }
@@ -125,11 +124,8 @@ impl Scan {
             return Ok(None);
         }
         let chunk = &self.snapshot.chunks()[piece.chunk as usize];
-        let columns = self
-            .projection
-            .iter()
-            .map(|&i| self.column(chunk, i, piece.range.clone()))
-            .collect::<Result<Vec<_>>>()?;
+        let columns =
+            self.projection.iter().map(|&i| self.column(chunk, i, piece.range.clone())).collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(piece.range.len()));
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
         Ok(Some(match mask {

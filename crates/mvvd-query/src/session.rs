@@ -140,7 +140,8 @@ impl Session {
                 .iter()
                 .flat_map(|(name, table)| {
                     let schema = Arc::clone(table.snapshot().schema());
-                    let columns: Vec<_> = schema.columns().iter().map(|c| (name.clone(), c.field.name().clone())).collect();
+                    let columns: Vec<_> =
+                        schema.columns().iter().map(|c| (name.clone(), c.field.name().clone())).collect();
                     columns
                 })
                 .collect(),
@@ -165,7 +166,12 @@ impl Session {
     }
 
     /// The logical plan of a query, its parameters filled in.
-    pub(crate) async fn plan(&self, state: &SessionState, query: ast::Statement, params: &[Value]) -> Result<LogicalPlan> {
+    pub(crate) async fn plan(
+        &self,
+        state: &SessionState,
+        query: ast::Statement,
+        params: &[Value],
+    ) -> Result<LogicalPlan> {
         let _files = self.lend_files(state, &query).await?;
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(query))).await.map_err(from_df)?;
         fill(plan, params)

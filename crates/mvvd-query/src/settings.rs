@@ -105,7 +105,8 @@ impl Settings {
 fn setting(name: &str) -> Result<&'static Setting> {
     SETTINGS.iter().find(|s| s.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
         let names: Vec<String> = SETTINGS.iter().map(|s| format!("mvvd.{}", s.name)).collect();
-        Error::not_found(format!("setting \"mvvd.{name}\" does not exist")).with_hint(format!("the settings are {}", names.join(", ")))
+        Error::not_found(format!("setting \"mvvd.{name}\" does not exist"))
+            .with_hint(format!("the settings are {}", names.join(", ")))
     })
 }
 
@@ -146,7 +147,11 @@ impl ExtensionOptions for Settings {
     fn entries(&self) -> Vec<ConfigEntry> {
         SETTINGS
             .iter()
-            .map(|s| ConfigEntry { key: format!("mvvd.{}", s.name), value: Some((s.get)(self)), description: s.description })
+            .map(|s| ConfigEntry {
+                key: format!("mvvd.{}", s.name),
+                value: Some((s.get)(self)),
+                description: s.description,
+            })
             .collect()
     }
 }

@@ -9,8 +9,8 @@ use datafusion::datasource::MemTable;
 use mvvd_core::schema::sql_type;
 use mvvd_storage::Database;
 
-use crate::settings::SETTINGS;
 use crate::Settings;
+use crate::settings::SETTINGS;
 
 /// Names of the system tables.
 pub(crate) const NAMES: &[&str] = &["columns", "settings", "tables"];

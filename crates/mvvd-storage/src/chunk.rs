@@ -47,7 +47,8 @@ impl RowIds {
 impl Chunk {
     /// A chunk of the rows of `batch`, numbered from `first`. Its columns are those of `schema`, in order.
     pub(crate) fn new(schema: &TableSchema, batch: &RecordBatch, first: RowId) -> Self {
-        let columns = schema.columns().iter().zip(batch.columns()).map(|(c, array)| (c.id, Arc::clone(array))).collect();
+        let columns =
+            schema.columns().iter().zip(batch.columns()).map(|(c, array)| (c.id, Arc::clone(array))).collect();
         Self {
             columns: Arc::new(columns),
             row_ids: RowIds::Run { first: first.0, len: batch.num_rows() },
@@ -107,7 +108,11 @@ impl Chunk {
     pub fn column(&self, schema: &TableSchema, index: usize, range: Range<usize>) -> Result<ArrayRef> {
         let column = &schema.columns()[index];
         if let Some((_, array)) = self.columns.iter().find(|(id, _)| *id == column.id) {
-            return Ok(if range.len() == array.len() { Arc::clone(array) } else { array.slice(range.start, range.len()) });
+            return Ok(if range.len() == array.len() {
+                Arc::clone(array)
+            } else {
+                array.slice(range.start, range.len())
+            });
         }
         match &column.initial {
             Some(value) => Ok(take(value, &UInt32Array::from(vec![0; range.len()]), None)?),

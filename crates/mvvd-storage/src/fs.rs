@@ -20,7 +20,10 @@ pub struct AtomicFile {
 impl AtomicFile {
     /// Starts a file that will be `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| Error::invalid(format!("\"{}\" is no file name", path.display())))?;
+        let mut name = path
+            .file_name()
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| Error::invalid(format!("\"{}\" is no file name", path.display())))?;
         name.push(format!(".part-{}", std::process::id()));
         let part = path.with_file_name(name);
         let file = File::create(&part).map_err(|e| unavailable("create", path, &e))?;

@@ -88,7 +88,9 @@ impl Snapshot {
     /// The places of rows that must be live here.
     pub fn places(&self, rows: &[RowId]) -> Result<Vec<Place>> {
         rows.iter()
-            .map(|&row| self.place(row).ok_or_else(|| Error::conflict(format!("row {} was changed by another writer", row.0))))
+            .map(|&row| {
+                self.place(row).ok_or_else(|| Error::conflict(format!("row {} was changed by another writer", row.0)))
+            })
             .collect()
     }
 

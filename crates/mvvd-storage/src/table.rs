@@ -78,7 +78,9 @@ impl Table {
                 let mut seen = HashSet::with_capacity(new_keys.len());
                 for key in &new_keys {
                     if !seen.insert(key) {
-                        return Err(Error::conflict(format!("duplicate key: {name} = {key} comes twice in one statement")));
+                        return Err(Error::conflict(format!(
+                            "duplicate key: {name} = {key} comes twice in one statement"
+                        )));
                     }
                     if keys.get(key).is_some() && !freed.contains(key) {
                         return Err(Error::conflict(format!("duplicate key: {name} = {key} already exists")));

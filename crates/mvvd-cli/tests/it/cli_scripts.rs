@@ -62,7 +62,7 @@ fn commands_and_files_run_in_the_order_given() {
 fn all_statements_share_a_session() {
     let args =
         ["-c", "CREATE TABLE n (a BIGINT)", "-c", "INSERT INTO n VALUES (7), (8)", "-c", "SELECT sum(a) AS s FROM n"];
-    run(&args, "").is(0, "CREATE TABLE\nINSERT 2\n s\n----\n 15\n(1 row)\n", "");
+    run(&args, "").is(0, "CREATE TABLE\nINSERT 2\n  s\n----\n 15\n(1 row)\n", "");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn errors_name_file_line_and_column() {
     assert_eq!(ran.status, 1);
     assert!(ran.err.starts_with("a.sql:4: error: "), "{ran:?}");
     // A tab is one column here, and each of the two wide characters takes two.
-    assert!(ran.err.contains("\n 4 |  '日本', titel\n   |         ^\n"), "{ran:?}");
+    assert!(ran.err.contains("\n 4 |  '日本', titel\n   |          ^\n"), "{ran:?}");
     assert!(ran.err.contains("\nhint: "), "{ran:?}");
     let inline = run(&["-c", "SELECT 1 +* 2"], "");
     assert!(
@@ -255,9 +255,9 @@ fn wrong_commands_stop_a_script() {
         "",
         "error: unknown command \\timng\nhint: did you mean \\timing? \\? lists all commands\n",
     );
-    run(&[], "SELECT 1;\n\\x maybe\n").is(
+    run(&[], "SELECT 1 AS number_one;\n\\x maybe\n").is(
         1,
-        " Int64(1)\n----------\n        1\n(1 row)\n",
+        " number_one\n------------\n          1\n(1 row)\n",
         "<stdin>:2: error: \\x expects on or off, got \"maybe\"\n",
     );
     let home = tempfile::tempdir().unwrap();

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, ParamValues};
 use datafusion::execution::session_state::SessionState;
-use datafusion::functions::expr_fn::coalesce;
 use datafusion::functions::core::expr_fn::{greatest, least};
+use datafusion::functions::expr_fn::coalesce;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, ident, lit, scalar_subquery};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, ident, lit, scalar_subquery,
+};
 use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result};
 use mvvd_udfs::{Distance, Form};
@@ -171,9 +173,13 @@ impl Session {
                 Query::Vector(values) => lit(crate::value::vector(values)?),
                 Query::Value(value) => lit(value.clone()),
                 Query::Row(key) => {
-                    let key_column = schema.primary_key().ok_or_else(|| Error::invalid("a row is found by key, and the table has no primary key"))?;
+                    let key_column = schema
+                        .primary_key()
+                        .ok_or_else(|| Error::invalid("a row is found by key, and the table has no primary key"))?;
                     let name = schema.columns()[key_column].field.name();
-                    let row = scan()?.filter(ident_column(name).eq(lit(key.clone()))).and_then(|b| b.project([column.clone()]));
+                    let row = scan()?
+                        .filter(ident_column(name).eq(lit(key.clone())))
+                        .and_then(|b| b.project([column.clone()]));
                     scalar_subquery(Arc::new(row.and_then(LogicalPlanBuilder::build).map_err(from_df)?))
                 }
             };
@@ -189,7 +195,10 @@ impl Session {
                 Missing::Null | Missing::Exclude => distance.clone(),
                 Missing::Distance(value) => coalesce(vec![distance.clone(), lit(value)]),
                 Missing::Worst => {
-                    let worst = plan.clone().aggregate(Vec::<Expr>::new(), [datafusion::functions_aggregate::expr_fn::max(distance.clone())]);
+                    let worst = plan.clone().aggregate(
+                        Vec::<Expr>::new(),
+                        [datafusion::functions_aggregate::expr_fn::max(distance.clone())],
+                    );
                     let worst = worst.and_then(LogicalPlanBuilder::build).map_err(from_df)?;
                     coalesce(vec![distance.clone(), scalar_subquery(Arc::new(worst))])
                 }
@@ -199,8 +208,15 @@ impl Session {
         let (score, ascending) = self.score(state, query, &distances, tie.as_deref())?;
 
         let selected: Vec<String> = match query.select.is_empty() {
-            true => schema.columns().iter().filter(|c| mvvd_core::VectorType::of_field(&c.field).is_none()).map(|c| c.field.name().clone()).collect(),
-            false => query.select.iter().map(|name| schema.index_of(name).map(|_| name.clone())).collect::<Result<_>>()?,
+            true => schema
+                .columns()
+                .iter()
+                .filter(|c| mvvd_core::VectorType::of_field(&c.field).is_none())
+                .map(|c| c.field.name().clone())
+                .collect(),
+            false => {
+                query.select.iter().map(|name| schema.index_of(name).map(|_| name.clone())).collect::<Result<_>>()?
+            }
         };
         let mut output: Vec<Expr> = selected.iter().map(|name| ident_column(name)).collect();
         for (field, distance) in query.fields.iter().zip(&distances) {
@@ -219,7 +235,13 @@ impl Session {
             .map_err(from_df)
     }
 
-    fn score(&self, state: &SessionState, query: &CrossVectorQuery, distances: &[Expr], tie: Option<&str>) -> Result<(Expr, bool)> {
+    fn score(
+        &self,
+        state: &SessionState,
+        query: &CrossVectorQuery,
+        distances: &[Expr],
+        tie: Option<&str>,
+    ) -> Result<(Expr, bool)> {
         let weighted = || query.fields.iter().zip(distances).map(|(f, d)| lit(f.weight) * d.clone());
         let score = match &query.combine {
             Combine::WeightedAverage => {
@@ -237,13 +259,20 @@ impl Session {
                     let mut order = vec![SortExpr::new(distance.clone(), true, false)];
                     order.extend(tie.map(|tie| SortExpr::new(ident_column(tie), true, false)));
                     let rank = row_number().order_by(order).build().map_err(from_df)?;
-                    terms.push(lit(field.weight) / (lit(RRF_K) + datafusion::logical_expr::cast(rank, arrow::datatypes::DataType::Float64)));
+                    terms.push(
+                        lit(field.weight)
+                            / (lit(RRF_K) + datafusion::logical_expr::cast(rank, arrow::datatypes::DataType::Float64)),
+                    );
                 }
                 return Ok((sum(terms.into_iter()), false));
             }
             Combine::Expr(text) => {
-                let fields = query.fields.iter().map(|f| arrow::datatypes::Field::new(&f.column, arrow::datatypes::DataType::Float64, true));
-                let names = DFSchema::try_from(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())).map_err(from_df)?;
+                let fields = query
+                    .fields
+                    .iter()
+                    .map(|f| arrow::datatypes::Field::new(&f.column, arrow::datatypes::DataType::Float64, true));
+                let names =
+                    DFSchema::try_from(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>())).map_err(from_df)?;
                 let expr = self.parse_condition(state, text, &names, &[])?;
                 let replaced = expr.transform(|e| match &e {
                     Expr::Column(column) => {
@@ -256,7 +285,8 @@ impl Session {
             }
             Combine::Function(name) => {
                 let function = self.engine.functions.find(name);
-                let function = function.ok_or_else(|| Error::not_found(format!("function \"{name}\" is not registered")))?;
+                let function =
+                    function.ok_or_else(|| Error::not_found(format!("function \"{name}\" is not registered")))?;
                 function.call(distances.to_vec())
             }
         };
@@ -270,7 +300,9 @@ impl Session {
         let expr = state.create_logical_expr_from_sql_expr(parsed, schema).map_err(from_df)?;
         let values = ParamValues::from(params.to_vec());
         let filled = expr.transform_up(|e| match &e {
-            Expr::Placeholder(p) => Ok(Transformed::yes(Expr::Literal(values.get_placeholders_with_values(&p.id)?.value().clone(), None))),
+            Expr::Placeholder(p) => {
+                Ok(Transformed::yes(Expr::Literal(values.get_placeholders_with_values(&p.id)?.value().clone(), None)))
+            }
             _ => Ok(Transformed::no(e)),
         });
         Ok(filled.map_err(from_df)?.data)
@@ -283,7 +315,10 @@ fn check(query: &CrossVectorQuery) -> Result<()> {
     }
     for (i, field) in query.fields.iter().enumerate() {
         if !field.weight.is_finite() {
-            return Err(Error::invalid(format!("the weight of \"{}\" must be finite, got {}", field.column, field.weight)));
+            return Err(Error::invalid(format!(
+                "the weight of \"{}\" must be finite, got {}",
+                field.column, field.weight
+            )));
         }
         if query.fields[..i].iter().any(|other| other.column == field.column) {
             return Err(Error::invalid(format!("column \"{}\" is ranked twice", field.column)));

@@ -102,8 +102,13 @@ impl Session {
             let old: Vec<RowId> = existing.into_iter().flatten().collect();
             return handle.replace(&old, &[rows]);
         }
-        let free: UInt32Array =
-            existing.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(i, _)| i as u32).collect::<Vec<_>>().into();
+        let free: UInt32Array = existing
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.is_none())
+            .map(|(i, _)| i as u32)
+            .collect::<Vec<_>>()
+            .into();
         handle.append(&[take_record_batch(&rows, &free)?])
     }
 
@@ -118,7 +123,8 @@ impl Session {
         let Some(key_position) = given.iter().position(|g| *g == key) else {
             return Err(Error::invalid(format!("the rows have no key column \"{key_name}\"")));
         };
-        let column = to_field(rows.column(key_position), rows.schema().field(key_position), &schema.columns()[key].field)?;
+        let column =
+            to_field(rows.column(key_position), rows.schema().field(key_position), &schema.columns()[key].field)?;
         let keys = keys_of(&column)?;
         let found = handle.find(&keys);
         if let Some(i) = found.iter().position(Option::is_none) {
@@ -128,7 +134,8 @@ impl Session {
         let all: Vec<usize> = (0..schema.columns().len()).collect();
         let current = snapshot.take(&snapshot.places(&found)?, &all)?;
         let mut columns = current.columns().to_vec();
-        let mut fields: Vec<Field> = current.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let mut fields: Vec<Field> =
+            current.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         for (position, &index) in given.iter().enumerate() {
             columns[index] = Arc::clone(rows.column(position));
             fields[index] = rows.schema().field(position).clone().with_name(schema.columns()[index].field.name());

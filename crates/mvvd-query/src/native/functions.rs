@@ -50,7 +50,9 @@ impl Mvvd {
         let valid = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if !valid {
-            return Err(Error::invalid(format!("a function name has lower-case letters, digits and _, got \"{name}\"")));
+            return Err(Error::invalid(format!(
+                "a function name has lower-case letters, digits and _, got \"{name}\""
+            )));
         }
         if arity == 0 {
             return Err(Error::invalid(format!("function \"{name}\" needs at least one argument")));
@@ -66,7 +68,12 @@ impl Mvvd {
             return Err(Error::already_exists(format!("function \"{name}\" already exists")));
         }
         let signature = Signature::exact(vec![DataType::Float64; arity], Volatility::Immutable);
-        functions.push(Arc::new(ScalarUDF::from(UserFunction { name: name.to_owned(), monotone, signature, function: Arc::new(function) })));
+        functions.push(Arc::new(ScalarUDF::from(UserFunction {
+            name: name.to_owned(),
+            monotone,
+            signature,
+            function: Arc::new(function),
+        })));
         Ok(())
     }
 }
@@ -81,7 +88,10 @@ struct UserFunction {
 
 impl std::fmt::Debug for UserFunction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UserFunction").field("name", &self.name).field("monotone", &self.monotone).finish_non_exhaustive()
+        f.debug_struct("UserFunction")
+            .field("name", &self.name)
+            .field("monotone", &self.monotone)
+            .finish_non_exhaustive()
     }
 }
 

@@ -69,14 +69,24 @@ impl ExactTopKExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Ok(Self { scan, keys, k, output, score, pool, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self {
+            scan,
+            keys,
+            k,
+            output,
+            score,
+            pool,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        })
     }
 
     fn search(&self) -> Result<Search> {
         let types = self.score.key_types()?;
         let first_is_f64 = types.first() == Some(&DataType::Float64);
         let sort_field = |(ty, key): (&DataType, &Key)| SortField::new_with_options(ty.clone(), key.options);
-        let mut rest: Vec<SortField> = types.iter().zip(&self.keys).skip(usize::from(first_is_f64)).map(sort_field).collect();
+        let mut rest: Vec<SortField> =
+            types.iter().zip(&self.keys).skip(usize::from(first_is_f64)).map(sort_field).collect();
         let schema = self.scan.snapshot.schema();
         // Without a primary key, insertion order decides.
         let tie = schema.primary_key().unwrap_or(schema.columns().len());
@@ -121,7 +131,12 @@ impl Search {
         Ok(heap.into_sorted())
     }
 
-    fn block(&self, mut heap: Heap, converter: Option<RowConverter>, piece: &Piece) -> Result<(Heap, Option<RowConverter>)> {
+    fn block(
+        &self,
+        mut heap: Heap,
+        converter: Option<RowConverter>,
+        piece: &Piece,
+    ) -> Result<(Heap, Option<RowConverter>)> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok((heap, converter));
         }
@@ -176,7 +191,12 @@ impl Search {
     }
 
     /// The output columns for the winners.
-    fn fetch(&self, winners: Vec<Candidate>, output: &[Arc<dyn PhysicalExpr>], schema: &SchemaRef) -> Result<RecordBatch> {
+    fn fetch(
+        &self,
+        winners: Vec<Candidate>,
+        output: &[Arc<dyn PhysicalExpr>],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
         let places: Vec<Place> = winners.iter().map(|winner| winner.place.into()).collect();
         let table = self.scan.snapshot.schema();
         let full = with_row_id(table.arrow());
@@ -226,7 +246,13 @@ impl DisplayAs for ExactTopKExec {
             Some(i) => self.scan.snapshot.schema().columns()[i].field.name().as_str(),
             None => "insertion order",
         };
-        write!(f, "ExactTopKExec: k={}, keys=[{}], ties=[{tie}], distances={}", self.k, keys.join(", "), self.score.distances())?;
+        write!(
+            f,
+            "ExactTopKExec: k={}, keys=[{}], ties=[{tie}], distances={}",
+            self.k,
+            keys.join(", "),
+            self.score.distances()
+        )?;
         write!(f, ", table={}", self.scan.table)?;
         write_scan(&self.scan, f)
     }

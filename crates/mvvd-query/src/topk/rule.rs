@@ -55,7 +55,8 @@ impl ExactTopK {
             }
             keys.push(Key { expr, options: key.options });
         }
-        let exec = ExactTopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(&self.pool))?;
+        let exec =
+            ExactTopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(&self.pool))?;
         Ok(Some(Arc::new(exec)))
     }
 }
@@ -131,7 +132,11 @@ fn inline(expr: &Arc<dyn PhysicalExpr>, below: &[Arc<dyn PhysicalExpr>]) -> Resu
         let replacement = node.downcast_ref::<Column>().and_then(|column| below.get(column.index()));
         match replacement {
             // Jump: the replacement speaks of the level below already.
-            Some(replacement) => Ok(Transformed::new(Arc::clone(replacement), true, datafusion::common::tree_node::TreeNodeRecursion::Jump)),
+            Some(replacement) => Ok(Transformed::new(
+                Arc::clone(replacement),
+                true,
+                datafusion::common::tree_node::TreeNodeRecursion::Jump,
+            )),
             None => Ok(Transformed::no(node)),
         }
     })?;

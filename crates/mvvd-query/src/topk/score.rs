@@ -55,7 +55,9 @@ impl Score {
                 let split = Arc::clone(key).transform_down(|node| {
                     let Some(term) = as_term(&node) else { return Ok(Transformed::no(node)) };
                     let known = terms.iter().position(|t| {
-                        t.column == term.column && t.distance == term.distance && t.query.as_ref() == term.query.as_ref()
+                        t.column == term.column
+                            && t.distance == term.distance
+                            && t.query.as_ref() == term.query.as_ref()
                     });
                     let index = known.unwrap_or_else(|| {
                         terms.push(term);
@@ -120,7 +122,9 @@ impl Score {
                 let field = table.field(term.column);
                 let bound = match query.is_null() {
                     true => None,
-                    false => Some(term.distance.bind(field.data_type(), VectorType::of_field(field), &query).map_err(to_df)?),
+                    false => Some(
+                        term.distance.bind(field.data_type(), VectorType::of_field(field), &query).map_err(to_df)?,
+                    ),
                 };
                 Ok((term.column, bound))
             })

@@ -22,7 +22,14 @@ fn scripts() {
             let rows = futures::executor::block_on(async { session.run(&statement, &[]).await?.collect().await });
             assert!(rows.is_ok(), "{place}: {:?}", rows.err());
         }
-        let left = futures::executor::block_on(async { session.sql("SELECT name FROM mvvd.tables", &[]).await?.collect().await });
-        assert_eq!(left.unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>(), 0, "{} leaves tables", file.display());
+        let left = futures::executor::block_on(async {
+            session.sql("SELECT name FROM mvvd.tables", &[]).await?.collect().await
+        });
+        assert_eq!(
+            left.unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>(),
+            0,
+            "{} leaves tables",
+            file.display()
+        );
     }
 }

@@ -80,7 +80,12 @@ fn slt() {
         }
     }
     let failed: usize = failures.iter().map(|(_, _, failed)| failed.len()).sum();
-    assert!(failures.is_empty(), "{failed} of {records} records failed in {} of {} files\n{report}", failures.len(), jobs.len());
+    assert!(
+        failures.is_empty(),
+        "{failed} of {records} records failed in {} of {} files\n{report}",
+        failures.len(),
+        jobs.len()
+    );
     assert!(!files.is_empty(), "no file matches \"{filter}\"");
     assert!(!filter.is_empty() || records >= RECORDS_MIN, "only {records} records ran, expected {RECORDS_MIN} or more");
 }
