@@ -102,6 +102,12 @@ impl Set {
             (Self::Wordnet, "v_example", "cosine") => {
                 sim("cosine_similarity(v_example, $1)", &["q_example"], "v_example IS NOT NULL")
             }
+            (Self::Wordnet, "v_example", "l2") => {
+                score("v_example <-> $1", &["q_example"], false, "v_example IS NOT NULL")
+            }
+            (Self::Wordnet, "v_example", "dot") => {
+                sim("inner_product(v_example, $1)", &["q_example"], "v_example IS NOT NULL")
+            }
             (Self::Wordnet, "w50_50", _) => sim(
                 "0.5 * cosine_similarity(v_lemma, $1) + 0.5 * cosine_similarity(v_gloss, $2)",
                 &["q_lemma", "q_gloss"],

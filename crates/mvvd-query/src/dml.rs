@@ -487,7 +487,9 @@ struct Declared {
 /// Reads an expression that stands alone, such as a stored default.
 pub(crate) fn parse_expr(text: &str) -> Result<Expr> {
     let mut statements = crate::lexer::parse(&format!("SELECT {text}"))?;
-    let ast::Statement::Query(mut query) = statements.remove(0).ast else { unreachable!("SELECT is a query") };
+    let ast::Statement::Query(mut query) = Arc::unwrap_or_clone(statements.remove(0).ast) else {
+        unreachable!("SELECT is a query")
+    };
     match select_mut(&mut query).projection.swap_remove(0) {
         SelectItem::UnnamedExpr(expr) => Ok(expr),
         other => Err(Error::internal(format!("{other} is no expression"))),
@@ -686,7 +688,7 @@ pub(crate) fn nullable(schema: &Schema) -> Schema {
 /// `SELECT 1`, to be filled.
 pub(crate) fn select_template() -> Box<Query> {
     let mut statements = crate::lexer::parse("SELECT 1").expect("a constant statement parses");
-    match statements.remove(0).ast {
+    match Arc::unwrap_or_clone(statements.remove(0).ast) {
         ast::Statement::Query(query) => query,
         _ => unreachable!("SELECT is a query"),
     }

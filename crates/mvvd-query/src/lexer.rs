@@ -8,20 +8,25 @@
 //! - statements that would make an expression tree too deep for the stack are refused here.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
-use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
 use mvvd_core::{Error, Position, Result};
 
+use crate::dialect::MvvdDialect;
 use crate::error::{from_parser, from_tokenizer, position};
 
 /// Longest text of one call, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 64 << 20;
-/// Most operators in a row between two commas or parentheses: each one makes the expression tree one level deeper.
-pub(crate) const CHAIN_MAX: usize = 1_000;
+/// Most operators in a row in one condition: each one makes the expression tree one level deeper.
+const OPERATORS_MAX: usize = 250;
+/// Most conditions in a row with AND and OR.
+const CONDITIONS_MAX: usize = 500;
+/// Most relations in a row with JOIN, UNION, INTERSECT or EXCEPT.
+const RELATIONS_MAX: usize = 150;
 /// Deepest nesting of parentheses, subqueries and CASE.
 const NESTING_MAX: usize = 100;
 /// Lists of at least so many numbers are read as one text.
@@ -30,7 +35,8 @@ const LIST_NUMBERS_MIN: usize = 16;
 /// One parsed statement of a script.
 #[derive(Debug, Clone)]
 pub struct Statement {
-    pub(crate) ast: ast::Statement,
+    /// Shared, since a deep tree is copied on the database's own threads only, whose stacks are large.
+    pub(crate) ast: Arc<ast::Statement>,
     text: String,
     line: u64,
 }
@@ -52,7 +58,7 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
     if sql.len() > TEXT_BYTES_MAX {
         return Err(Error::exhausted(format!("the text has {} bytes, at most {TEXT_BYTES_MAX} are read", sql.len())));
     }
-    let dialect = PostgreSqlDialect {};
+    let dialect = MvvdDialect;
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| from_tokenizer(&e))?;
     let lines = LineStarts::of(sql);
     let mut statements = Vec::new();
@@ -64,7 +70,7 @@ pub(crate) fn parse(sql: &str) -> Result<Vec<Statement>> {
             Parser::new(&dialect).with_recursion_limit(NESTING_MAX).with_tokens_with_locations(rewrite(tokens));
         let ast = parse_one(&mut parser)?;
         let text = &sql[lines.offset(sql, first.start)..lines.offset(sql, last.end).min(sql.len())];
-        statements.push(Statement { ast, text: text.to_owned(), line: first.start.line });
+        statements.push(Statement { ast: Arc::new(ast), text: text.to_owned(), line: first.start.line });
     }
     Ok(statements)
 }
@@ -99,49 +105,86 @@ fn solid_ends(tokens: &[TokenWithSpan]) -> Option<(Span, Span)> {
     Some((tokens.iter().find(solid)?.span, tokens.iter().rev().find(solid)?.span))
 }
 
-/// Refuses statements whose expression tree would be too deep, before any tree exists.
+/// What has come in a row at one level of parentheses.
+#[derive(Debug, Default, Clone, Copy)]
+struct Row {
+    /// Operators since the last comma, clause or AND and OR.
+    operators: usize,
+    /// AND and OR since the last comma or clause.
+    conditions: usize,
+    /// JOIN, UNION, INTERSECT, EXCEPT.
+    relations: usize,
+}
+
+/// Refuses statements whose tree would be too deep, before any tree exists.
 fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
-    // Operators since the last comma or parenthesis, for each open parenthesis or bracket.
-    let mut chains = vec![0usize];
+    let mut rows = vec![Row::default()];
     for token in tokens {
-        let chain = chains.last_mut().expect("the outermost chain is never popped");
+        let row = rows.last_mut().expect("the outermost level is never left");
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 // Subscripts and calls chain as operators do: a[1][1], f(1)(1).
-                *chain += 1;
-                if chains.len() > NESTING_MAX * 4 {
+                row.operators += 1;
+                if rows.len() > NESTING_MAX * 2 {
                     return Err(Error::exhausted("the statement is nested too deeply").at(position(token.span.start)));
                 }
-                chains.push(0);
+                rows.push(Row::default());
             }
             Token::RParen | Token::RBracket | Token::RBrace => {
-                if chains.len() > 1 {
-                    chains.pop();
+                if rows.len() > 1 {
+                    rows.pop();
                 }
             }
-            Token::Comma => *chain = 0,
+            Token::Comma => (row.operators, row.conditions) = (0, 0),
             Token::Whitespace(_)
             | Token::Number(..)
             | Token::SingleQuotedString(_)
             | Token::Placeholder(_)
             | Token::EOF => {}
-            Token::Word(word) if word.keyword == Keyword::NoKeyword => {}
-            Token::Word(word) if is_value_word(word.keyword) => {}
-            _ => *chain += 1,
+            Token::Word(word) if word.quote_style.is_some() => {}
+            Token::Word(word) => match word.keyword {
+                Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE => {}
+                Keyword::AND | Keyword::OR => {
+                    row.operators = 0;
+                    row.conditions += 1;
+                }
+                Keyword::JOIN | Keyword::UNION | Keyword::INTERSECT | Keyword::EXCEPT => row.relations += 1,
+                keyword if starts_clause(keyword) => (row.operators, row.conditions) = (0, 0),
+                _ => row.operators += 1,
+            },
+            _ => row.operators += 1,
         }
-        if chains.last().is_some_and(|chain| *chain > CHAIN_MAX) {
-            return Err(Error::exhausted(format!(
-                "the expression is too long: more than {CHAIN_MAX} operators in a row"
-            ))
+        let row = rows.last().expect("the outermost level is never left");
+        let (what, most) = match row {
+            row if row.operators > OPERATORS_MAX => ("operators", OPERATORS_MAX),
+            row if row.conditions > CONDITIONS_MAX => ("conditions", CONDITIONS_MAX),
+            row if row.relations > RELATIONS_MAX => ("relations", RELATIONS_MAX),
+            _ => continue,
+        };
+        return Err(Error::exhausted(format!("the expression is too long: more than {most} {what} in a row"))
             .with_hint("for many values write column IN (value, value, …), or load them into a table and join")
             .at(position(token.span.start)));
-        }
     }
     Ok(())
 }
 
-fn is_value_word(keyword: Keyword) -> bool {
-    matches!(keyword, Keyword::NULL | Keyword::TRUE | Keyword::FALSE)
+fn starts_clause(keyword: Keyword) -> bool {
+    matches!(
+        keyword,
+        Keyword::SELECT
+            | Keyword::FROM
+            | Keyword::WHERE
+            | Keyword::GROUP
+            | Keyword::HAVING
+            | Keyword::ORDER
+            | Keyword::LIMIT
+            | Keyword::ON
+            | Keyword::VALUES
+            | Keyword::SET
+            | Keyword::WHEN
+            | Keyword::THEN
+            | Keyword::ELSE
+    )
 }
 
 /// The tokens with vector operators and long number lists made readable for the parser. Spaces and comments go.
@@ -272,7 +315,7 @@ mod tests {
         for op in ["<->", "<~=>", "<#>", "<~+>", "<~>", "<%>"] {
             let written = op.replace("<~=>", "<=>").replace("<~+>", "<+>");
             let parsed = parse(&format!("SELECT 1 + a {written} b < 0.5 AND c")).unwrap();
-            let ast::Statement::Query(query) = &parsed[0].ast else { panic!() };
+            let ast::Statement::Query(query) = parsed[0].ast.as_ref() else { panic!() };
             let ast::SetExpr::Select(select) = query.body.as_ref() else { panic!() };
             let ast::SelectItem::UnnamedExpr(ast::Expr::BinaryOp { left, op: and, .. }) = &select.projection[0] else {
                 panic!()
@@ -316,9 +359,19 @@ mod tests {
     #[test]
     fn deep_statements_are_refused_before_they_are_trees() {
         let message = |sql: &str| parse(sql).expect_err("must fail").message().to_owned();
-        for unit in [" OR a = 1", " + 1", "::int", "[1]", " IS NULL", " AND NOT a", " UNION SELECT 1", " || 'x'"] {
-            let sql = format!("SELECT a{}", unit.repeat(20_000));
-            assert_eq!(message(&sql), "the expression is too long: more than 1000 operators in a row", "{unit}");
+        for unit in [
+            " OR a = 1",
+            " + 1",
+            "::int",
+            "[1]",
+            " IS NULL",
+            " AND NOT a",
+            " UNION SELECT 1",
+            " || 'x'",
+            " JOIN t ON a = b",
+        ] {
+            let sql = format!("SELECT a FROM t WHERE a{}", unit.repeat(20_000));
+            assert!(message(&sql).starts_with("the expression is too long: more than "), "{unit}");
         }
         for (open, close) in [
             ("(", ")"),

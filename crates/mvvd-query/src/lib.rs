@@ -9,6 +9,7 @@ mod catalog;
 mod coerce;
 mod copy;
 mod ddl;
+mod dialect;
 mod dml;
 mod engine;
 mod error;
@@ -26,6 +27,7 @@ mod statement;
 mod system_tables;
 mod topk;
 pub mod value;
+mod yields;
 
 pub use answer::{Answer, RowStream};
 pub use engine::{Config, Mvvd};

@@ -202,7 +202,7 @@ impl Session {
     /// Runs a fixed query of ours over the system tables.
     async fn sql_ast(&self, tag: &'static str, fixed: &str) -> Result<Answer> {
         let mut statements = crate::lexer::parse(fixed)?;
-        self.run_query(tag, statements.remove(0).ast, &[]).await
+        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), &[]).await
     }
 }
 

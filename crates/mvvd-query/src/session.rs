@@ -83,7 +83,7 @@ impl Session {
     ///
     /// The first syntax error is returned, with its place in `sql`.
     pub fn statements(&self, sql: &str) -> Result<Vec<Statement>> {
-        parse(sql)
+        self.engine.bridge.pool().install(|| parse(sql))
     }
 
     /// Runs one statement. `params` are the values of `$1`, `$2` and so on.
@@ -95,7 +95,7 @@ impl Session {
         let run = async move {
             let mut statements = parse(&text)?;
             match statements.len() {
-                1 => session.dispatch(statements.remove(0).ast, params).await,
+                1 => session.dispatch(Arc::unwrap_or_clone(statements.remove(0).ast), params).await,
                 0 => Err(Error::invalid("there is no statement")),
                 n => Err(Error::invalid(format!("expected one statement, got {n}"))),
             }
@@ -105,8 +105,8 @@ impl Session {
 
     /// Runs a statement of [`Session::statements`].
     pub async fn run(&self, statement: &Statement, params: &[Value]) -> Result<Answer> {
-        let (session, ast, params) = (self.clone(), statement.ast.clone(), params.to_vec());
-        self.engine.bridge.run(async move { session.dispatch(ast, params).await }).await
+        let (session, ast, params) = (self.clone(), Arc::clone(&statement.ast), params.to_vec());
+        self.engine.bridge.run(async move { session.dispatch(Arc::unwrap_or_clone(ast), params).await }).await
     }
 
     /// The current settings.
@@ -236,6 +236,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
     analyzers.extend(Analyzer::new().rules);
     let mut physical: Vec<_> = vec![Arc::new(ExactTopK::new(Arc::clone(engine.bridge.pool()))) as _];
     physical.extend(PhysicalOptimizer::new().rules);
+    physical.push(Arc::new(crate::yields::YieldInJoins));
     let mut state = builder
         .with_expr_planners(planners)
         .with_analyzer_rules(analyzers)

@@ -7,8 +7,8 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
@@ -36,7 +36,9 @@ impl State {
 
     fn open(self) -> Mvvd {
         match self {
-            Self::Memory => Mvvd::open(Config { threads: Some(2), ..Config::memory() }).unwrap(),
+            Self::Memory => {
+                Mvvd::open(Config { threads: Some(2), ..Config::memory() }).expect("a database in memory opens")
+            }
         }
     }
 }
@@ -91,12 +93,12 @@ fn slt() {
 }
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository exists")
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "slt") {
@@ -120,12 +122,9 @@ fn run_file(root: &Path, state: State, file: &Path) -> Outcome {
             return outcome;
         }
     };
-    let temporary = tempfile::tempdir().unwrap();
+    let temporary = tempfile::tempdir().expect("a temporary folder can be made");
     let database = state.open();
-    let names = [
-        ("$DATA", root.join("data").to_str().unwrap().to_owned()),
-        ("$TMP", temporary.path().to_str().unwrap().to_owned()),
-    ];
+    let names = [("$DATA", root.join("data").display().to_string()), ("$TMP", temporary.path().display().to_string())];
     let mut runner = Runner::new(|| {
         let connection = Connection { session: database.session(), names: names.clone() };
         async move { Ok(connection) }
@@ -163,7 +162,7 @@ impl AsyncDB for Connection {
         if !answer.has_rows() {
             return Ok(DBOutput::StatementComplete(answer.rows_affected().unwrap_or(0)));
         }
-        let schema = answer.schema().clone();
+        let schema = Arc::clone(answer.schema());
         let types = schema.fields().iter().map(|field| Kind::of(field)).collect();
         let mut rows = Vec::new();
         for batch in answer.collect().await? {
@@ -185,12 +184,12 @@ impl AsyncDB for Connection {
 fn texts(field: &Field, column: &dyn Array) -> Vec<String> {
     let vector = VectorType::of_field(field);
     let options = FormatOptions::default().with_null("NULL");
-    let other = ArrayFormatter::try_new(column, &options).unwrap();
+    let other = ArrayFormatter::try_new(column, &options).expect("every type can be shown");
     let text = |row: usize| match (vector, column.data_type()) {
         _ if column.is_null(row) => "NULL".to_owned(),
         (Some(ty), _) => {
             let mut text = String::new();
-            convert::write_cell(column, ty, row, &mut text).unwrap();
+            convert::write_cell(column, ty, row, &mut text).expect("a stored vector is sound");
             text
         }
         (_, DataType::Float64) => column.as_primitive::<Float64Type>().value(row).to_string(),
