@@ -120,6 +120,10 @@ fn plain(sql_type: &SqlType) -> Option<DataType> {
         SqlType::Float32 => DataType::Float32,
         SqlType::Float64 => DataType::Float64,
         // DataFusion takes the precisions that are a unit; the others fit the next finer one.
+        // One instant, whatever the session's time zone.
+        SqlType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+        }
         SqlType::Timestamp(Some(digits @ (1 | 2 | 4 | 5)), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
             DataType::Timestamp(if *digits < 3 { TimeUnit::Millisecond } else { TimeUnit::Microsecond }, None)
         }

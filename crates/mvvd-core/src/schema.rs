@@ -142,8 +142,8 @@ impl TableSchema {
     }
 
     fn check_name(&self, name: &str) -> Result<()> {
-        if name.is_empty() {
-            return Err(Error::invalid("a column needs a name"));
+        if name.is_empty() || name.starts_with("__mvvd") {
+            return Err(Error::invalid(format!("\"{name}\" is no name for a column")));
         }
         if self.columns.iter().any(|column| column.field.name() == name) {
             return Err(Error::already_exists(format!("column \"{name}\" already exists")));

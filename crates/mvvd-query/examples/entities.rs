@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     session.update("items", RecordBatch::try_from_iter([("id", key), ("name", change)])?).await?;
     session.delete("items", &[Value::from(3_i64)]).await?;
 
-    let found = session.get("items", &[Value::from(2_i64), Value::from(3_i64)], &["id", "name", "v"]).await?;
+    let found = session.get("items", &[Value::from(2_i64), Value::from(3_i64)], &["id", "name", "v"])?;
     assert_eq!((found.num_rows(), session.count("items")?), (1, 2));
     print_rows(&[found])?;
     Ok(())

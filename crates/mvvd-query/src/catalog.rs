@@ -11,7 +11,7 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use mvvd_storage::{Database, Snapshot};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::scan_exec::{Scan, ScanExec, with_row_id};
 use crate::system_tables;
@@ -30,7 +30,9 @@ pub(crate) const SCRATCH: &str = "__mvvd_scratch";
 /// The catalog as one session sees it.
 pub(crate) struct Catalog {
     database: Arc<Database>,
-    scratch: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
+    scratch: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
+    /// The tables that the statement has met, each at the version that it met first.
+    met: Mutex<HashMap<String, Arc<Snapshot>>>,
     settings: Arc<RwLock<crate::Settings>>,
 }
 
@@ -42,7 +44,27 @@ impl fmt::Debug for Catalog {
 
 impl Catalog {
     pub(crate) fn new(database: Arc<Database>, settings: Arc<RwLock<crate::Settings>>) -> Arc<Self> {
-        Arc::new(Self { database, scratch: RwLock::default(), settings })
+        Arc::new(Self { database, scratch: Arc::default(), met: Mutex::default(), settings })
+    }
+
+    /// The catalog for one statement.
+    pub(crate) fn for_statement(&self) -> Self {
+        Self {
+            database: Arc::clone(&self.database),
+            scratch: Arc::clone(&self.scratch),
+            met: Mutex::default(),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+
+    fn snapshot(&self, name: &str) -> Option<Arc<Snapshot>> {
+        let mut met = self.met.lock();
+        if let Some(snapshot) = met.get(name) {
+            return Some(Arc::clone(snapshot));
+        }
+        let snapshot = self.database.find(name)?.snapshot();
+        met.insert(name.to_owned(), Arc::clone(&snapshot));
+        Some(snapshot)
     }
 
     /// Makes a relation visible under `name` in the scratch schema until the guard goes.
@@ -53,14 +75,11 @@ impl Catalog {
 
     fn find(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
         match schema {
-            PUBLIC => match self.database.find(name) {
-                Some(table) => Some(Arc::new(Source::new(name, table.snapshot(), false))),
+            PUBLIC => match self.snapshot(name) {
+                Some(snapshot) => Some(Arc::new(Source::new(name, snapshot, false))),
                 None => self.scratch.read().get(name).cloned(),
             },
-            ROWS => {
-                let table = self.database.find(name)?;
-                Some(Arc::new(Source::new(name, table.snapshot(), true)))
-            }
+            ROWS => Some(Arc::new(Source::new(name, self.snapshot(name)?, true))),
             SYSTEM => system_tables::find(name, &self.database, &self.settings.read()),
             SCRATCH => self.scratch.read().get(name).cloned(),
             _ => None,

@@ -37,12 +37,9 @@ pub(crate) fn to_field(array: &ArrayRef, from: &Field, to: &Field) -> Result<Arr
     {
         return Ok(Arc::new(to_text(array, vector)?));
     }
-    // A fraction is rounded to the nearest whole number, ties to even, as PostgreSQL assigns it.
-    let array = &if array.data_type().is_floating() && to.data_type().is_integer() {
-        let wide = arrow::compute::cast(array, &DataType::Float64)?;
-        Arc::new(wide.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)) as ArrayRef
-    } else {
-        Arc::clone(array)
+    let array = &match to.data_type().is_integer() {
+        true => whole_numbers(array)?,
+        false => Arc::clone(array),
     };
     let cast = if array.data_type() == to.data_type() {
         Arc::clone(array)
@@ -57,6 +54,19 @@ pub(crate) fn to_field(array: &ArrayRef, from: &Field, to: &Field) -> Result<Arr
         Some("UUID") => canonical_uuids(&cast, name),
         _ => Ok(cast),
     }
+}
+
+/// Fractions rounded to whole numbers, as PostgreSQL assigns them: floats half to even, decimals half away from zero.
+fn whole_numbers(array: &ArrayRef) -> Result<ArrayRef> {
+    let ty = array.data_type();
+    if ty.is_floating() {
+        let wide = arrow::compute::cast(array, &DataType::Float64)?;
+        return Ok(Arc::new(wide.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)));
+    }
+    if ty.is_decimal() {
+        return Ok(arrow::compute::cast(array, &DataType::Decimal128(38, 0))?);
+    }
+    Ok(Arc::clone(array))
 }
 
 fn canonical_uuids(array: &ArrayRef, name: &str) -> Result<ArrayRef> {

@@ -45,8 +45,13 @@ impl Session {
         match (to, source) {
             (true, source) => self.copy_to(source, &filename, format, params).await,
             (false, CopySource::Table { table_name: name, columns }) => {
-                self.copy_from(&table_name(&name)?, &columns.iter().map(normal).collect::<Vec<_>>(), &filename, format)
-                    .await
+                Box::pin(self.copy_from(
+                    &table_name(&name)?,
+                    &columns.iter().map(normal).collect::<Vec<_>>(),
+                    &filename,
+                    format,
+                ))
+                .await
             }
             (false, CopySource::Query(_)) => Err(Error::invalid("COPY FROM takes a table")),
         }

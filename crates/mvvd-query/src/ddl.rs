@@ -62,10 +62,10 @@ impl Session {
 
         let (tag, table, rows) = match create.query {
             Some(query) => {
-                let (schema, batches) =
+                let (schema, batches, _memory) =
                     self.collect_query(ast::Statement::Query(query), params, "CREATE TABLE AS").await?;
                 let table = fill_table(&declared, key, options.timestamps, &schema, batches)?;
-                let rows = table.size().rows;
+                let rows = table.snapshot().live();
                 ("CREATE TABLE AS", table, Some(rows))
             }
             None => {
@@ -76,10 +76,12 @@ impl Session {
                 ("CREATE TABLE", Table::new(schema), None)
             }
         };
-        if create.or_replace && self.engine.database.find(&name).is_some() {
-            self.engine.database.drop_all(std::slice::from_ref(&name))?;
-        }
-        match self.engine.database.add(&name, table) {
+        let _lock = self.engine.locks.lock(&name).await;
+        let added = match create.or_replace {
+            true => self.engine.database.add_or_replace(&name, table),
+            false => self.engine.database.add(&name, table),
+        };
+        match added {
             Err(e) if create.if_not_exists && e.kind() == mvvd_core::ErrorKind::AlreadyExists => {}
             other => drop(other?),
         }
@@ -126,7 +128,19 @@ impl Session {
         if alter.if_exists && self.engine.database.find(&name).is_none() {
             return Ok(Answer::done("ALTER TABLE"));
         }
-        let _lock = self.engine.locks.lock(&name).await;
+        let mut names = vec![name.clone()];
+        for operation in &alter.operations {
+            if let AlterTableOperation::RenameTable { table_name: new } = operation {
+                let (ast::RenameTableNameKind::As(new) | ast::RenameTableNameKind::To(new)) = new;
+                names.push(table_name(new)?);
+            }
+        }
+        names.sort();
+        names.dedup();
+        let mut locks = Vec::with_capacity(names.len());
+        for name in &names {
+            locks.push(self.engine.locks.lock(name).await);
+        }
         let table = self.engine.database.table(&name)?;
         let has_rows = table.snapshot().live() > 0;
         let mut schema = TableSchema::clone(table.snapshot().schema());
@@ -201,6 +215,13 @@ impl Session {
             }
         }
         if let Some(default) = &declared.default {
+            let has_subquery = ast::visit_expressions(default, |e| match e {
+                Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => std::ops::ControlFlow::Break(()),
+                _ => std::ops::ControlFlow::Continue(()),
+            });
+            if has_subquery.is_break() {
+                return Err(Error::unsupported(format!("column \"{name}\": a DEFAULT cannot have a subquery")));
+            }
             self.default_value(default.clone(), &declared.field).await?;
         }
         Ok(declared)

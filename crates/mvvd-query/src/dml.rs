@@ -34,6 +34,7 @@ use crate::ddl::table_name;
 use crate::error::from_df;
 use crate::prepare::{cast_to, normal};
 use crate::progress::Meter;
+use crate::rewrite::values_with_subqueries;
 use crate::scan_exec::{ROW_ID, with_row_id};
 use crate::session::Session;
 
@@ -78,10 +79,10 @@ impl Session {
         let schema = snapshot.schema();
         let columns = insert_columns(&insert.columns, schema)?;
         let rows = self.insert_rows(insert.source, columns, schema, params).await?;
+        let alias = insert.table_alias.as_ref().map_or_else(|| name.clone(), |a| normal(&a.alias));
         let change = match &insert.on {
             None => Change { remove: Vec::new(), add: rows },
             Some(OnInsert::OnConflict(conflict)) => {
-                let alias = insert.table_alias.as_ref().map_or_else(|| name.clone(), |a| normal(&a.alias));
                 self.resolve_conflicts(&table, &snapshot, &alias, rows, conflict, params).await?
             }
             Some(_) => {
@@ -89,7 +90,7 @@ impl Session {
                     .with_hint("use ON CONFLICT (key) DO UPDATE SET …"));
             }
         };
-        self.commit("INSERT", &name, &table, change, insert.returning, params).await
+        self.commit("INSERT", &alias, &table, change, insert.returning, params).await
     }
 
     pub(crate) async fn update_statement(&self, update: ast::Update, params: &[Value]) -> Result<Answer> {
@@ -135,7 +136,7 @@ impl Session {
         select.projection = vec![SelectItem::UnnamedExpr(column_of(&alias, ROW_ID))];
         select.from = from;
         select.selection = delete.selection;
-        let (_, batches) = self.collect_query(ast::Statement::Query(query), params, "").await?;
+        let (_, batches, _memory) = self.collect_query(ast::Statement::Query(query), params, "").await?;
         let remove = row_ids(&batches);
         let old = match &delete.returning {
             Some(_) => {
@@ -195,6 +196,7 @@ impl Session {
         let columns = if is_empty_select(&source) { Vec::new() } else { columns };
         let declared: Vec<Declared> = schema.columns().iter().map(declared).collect::<Result<_>>()?;
         type_values(&mut source, &columns, &declared)?;
+        values_with_subqueries(&mut source.body)?;
         let missing: Vec<usize> = (0..schema.columns().len()).filter(|i| !columns.contains(i)).collect();
         let query = if missing.iter().any(|i| declared[*i].default.is_some()) {
             with_defaults(source, &columns, &declared)
@@ -202,7 +204,7 @@ impl Session {
             source
         };
         let has_all = missing.iter().any(|i| declared[*i].default.is_some());
-        let (read, batches) = self.collect_query(ast::Statement::Query(query), params, "INSERT").await?;
+        let (read, batches, _memory) = self.collect_query(ast::Statement::Query(query), params, "INSERT").await?;
         let given = if has_all { (0..schema.columns().len()).collect() } else { columns };
         if !is_empty_row(&read, &given) && read.fields().len() != given.len() {
             return Err(Error::invalid(format!(
@@ -232,13 +234,13 @@ impl Session {
         MemoryConsumer::new(what).register(&state.runtime_env().memory_pool)
     }
 
-    /// Runs a query to its end, within the memory limit.
+    /// Runs a query to its end, within the memory limit; its rows are accounted for while the reservation lives.
     pub(crate) async fn collect_query(
         &self,
         query: ast::Statement,
         params: &[Value],
         label: &str,
-    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    ) -> Result<(SchemaRef, Vec<RecordBatch>, MemoryReservation)> {
         let state = self.state();
         let plan = self.plan(&state, query, params).await?;
         let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;
@@ -255,7 +257,7 @@ impl Session {
             meter.advance(batch.num_rows());
             batches.push(batch);
         }
-        Ok((schema, batches))
+        Ok((schema, batches, reservation))
     }
 
     /// Sorts new rows into those that are free and those whose key exists, and applies the conflict action.
@@ -373,7 +375,7 @@ impl Session {
         }
         select.from = from;
         select.selection = selection;
-        let (_, batches) = self.collect_query(ast::Statement::Query(query), params, "").await?;
+        let (_, batches, _memory) = self.collect_query(ast::Statement::Query(query), params, "").await?;
         let mut seen = HashSet::new();
         let mut change = Change::default();
         for batch in batches {

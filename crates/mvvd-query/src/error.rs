@@ -78,8 +78,7 @@ fn convert(e: DataFusionError) -> Error {
             inner => Error::new(ErrorKind::Unavailable, inner.to_string()),
         },
         D::IoError(inner) => Error::new(ErrorKind::Unavailable, inner.to_string()),
-        D::ResourcesExhausted(text) => Error::exhausted(format!("out of memory: {}", tidy(&text)))
-            .with_hint("raise the memory limit, or ask for less at once"),
+        D::ResourcesExhausted(text) => out_of_memory(&text),
         D::NotImplemented(text) => not_implemented(&text),
         D::SchemaError(inner, _) => schema_error(&inner),
         D::Plan(text) | D::Configuration(text) | D::Execution(text) => {
@@ -109,16 +108,30 @@ fn borrowed(e: &DataFusionError) -> Error {
             }
             None => Error::internal(inner.to_string()),
         },
-        DataFusionError::ResourcesExhausted(text) => Error::exhausted(format!("out of memory: {}", tidy(text))),
+        DataFusionError::ResourcesExhausted(text) => out_of_memory(text),
         DataFusionError::NotImplemented(text) => not_implemented(text),
         DataFusionError::Internal(text) => Error::internal(tidy(text)),
         other => Error::invalid(tidy(&other.strip_backtrace())),
     }
 }
 
+/// What DataFusion says of its pool, without the names of its operators' instances.
+fn out_of_memory(text: &str) -> Error {
+    let wanted = text.split("Failed to allocate additional ").nth(1).and_then(|rest| rest.split(" for ").next());
+    let message = match wanted {
+        Some(bytes) => format!("out of memory: {bytes} more than the memory limit allows"),
+        None => format!("out of memory: {}", tidy(text.split([';', '\n']).next().unwrap_or(text))),
+    };
+    Error::exhausted(message).with_hint("raise the memory limit, or ask for less at once")
+}
+
 fn not_implemented(text: &str) -> Error {
-    if text.contains("OuterReferenceColumn") {
-        return Error::unsupported("LATERAL and correlated subqueries of this form are not supported")
+    if text.contains("WindowFunction") {
+        return Error::invalid("window functions cannot stand here")
+            .with_hint("compute them in a subquery and use its columns");
+    }
+    if text.contains("OuterReferenceColumn") || text.contains("does not support logical expression") {
+        return Error::unsupported("LATERAL and subqueries of this form are not supported")
             .with_hint("write it as a join, or as a subquery that does not refer to the outer query");
     }
     // What follows a brace or a tuple is the planner's syntax tree.

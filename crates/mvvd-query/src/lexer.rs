@@ -29,6 +29,8 @@ const CONDITIONS_MAX: usize = 500;
 const RELATIONS_MAX: usize = 150;
 /// Deepest nesting of parentheses, subqueries and CASE.
 const NESTING_MAX: usize = 100;
+/// Most queries inside each other: planning takes longer with each level.
+const SUBQUERIES_MAX: usize = 12;
 /// Lists of at least so many numbers are read as one text.
 const LIST_NUMBERS_MIN: usize = 16;
 
@@ -114,6 +116,8 @@ struct Row {
     conditions: usize,
     /// JOIN, UNION, INTERSECT, EXCEPT.
     relations: usize,
+    /// Whether there is a SELECT.
+    is_query: bool,
 }
 
 /// Refuses statements whose tree would be too deep, before any tree exists.
@@ -144,6 +148,14 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
             Token::Word(word) if word.quote_style.is_some() => {}
             Token::Word(word) => match word.keyword {
                 Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE => {}
+                Keyword::SELECT => {
+                    (row.operators, row.conditions) = (0, 0);
+                    row.is_query = true;
+                    if rows.iter().filter(|row| row.is_query).count() > SUBQUERIES_MAX {
+                        let message = format!("more than {SUBQUERIES_MAX} queries are nested in each other");
+                        return Err(Error::exhausted(message).at(position(token.span.start)));
+                    }
+                }
                 Keyword::AND | Keyword::OR => {
                     row.operators = 0;
                     row.conditions += 1;
@@ -171,8 +183,7 @@ fn check_depth(tokens: &[TokenWithSpan]) -> Result<()> {
 fn starts_clause(keyword: Keyword) -> bool {
     matches!(
         keyword,
-        Keyword::SELECT
-            | Keyword::FROM
+        Keyword::FROM
             | Keyword::WHERE
             | Keyword::GROUP
             | Keyword::HAVING

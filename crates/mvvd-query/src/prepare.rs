@@ -28,7 +28,11 @@ impl Session {
         statement: ast::Statement,
     ) -> Result<Answer> {
         let name = normal(name);
-        if matches!(statement, ast::Statement::Query(_)) {
+        use ast::Statement as S;
+        if !matches!(statement, S::Query(_) | S::Insert(_) | S::Update(_) | S::Delete(_)) {
+            return Err(Error::invalid("PREPARE takes a SELECT, INSERT, UPDATE or DELETE"));
+        }
+        if matches!(statement, S::Query(_)) {
             // Unknown names are errors now, not at the first EXECUTE.
             let state = self.state();
             let _files = self.lend_files(&state, &statement).await?;
@@ -137,7 +141,7 @@ impl Session {
                 Ok(Answer::done("SET"))
             }
             ast::Set::SetTimeZone { value, .. } => {
-                self.set_one("datafusion.execution.time_zone", value.to_string().trim_matches('\''))?;
+                self.set_one(TIME_ZONE, value.to_string().trim_matches('\''))?;
                 Ok(Answer::done("SET"))
             }
             other => Err(Error::unsupported(format!("this form of SET is not supported: {other}"))),
@@ -147,10 +151,11 @@ impl Session {
     fn set_one(&self, name: &str, value: &str) -> Result<()> {
         match name.strip_prefix("mvvd.") {
             Some(own) => self.inner.settings.write().set(own, value),
-            None if name.eq_ignore_ascii_case("timezone") => {
-                self.set_engine_option("datafusion.execution.time_zone", value)
+            None if name.eq_ignore_ascii_case("timezone") => self.set_one(TIME_ZONE, value),
+            None if ENGINE_OPTIONS.contains(&name) => {
+                check_engine_option(name, value)?;
+                self.set_engine_option(name, value)
             }
-            None if is_engine_option(name) => self.set_engine_option(name, value),
             None => Err(unknown_setting(name)),
         }
     }
@@ -159,6 +164,7 @@ impl Session {
         match &reset.reset {
             ast::Reset::ALL => {
                 *self.inner.settings.write() = crate::Settings::default();
+                self.reset_engine_options();
                 Ok(Answer::done("RESET"))
             }
             ast::Reset::ConfigurationParameter(name) => self.reset_one(&dotted(name)),
@@ -168,7 +174,10 @@ impl Session {
     fn reset_one(&self, name: &str) -> Result<Answer> {
         match name.strip_prefix("mvvd.") {
             Some(own) => self.inner.settings.write().reset(own)?,
-            None => return Err(unknown_setting(name).with_hint("RESET takes the settings of mvvd.settings, or ALL")),
+            None if name.eq_ignore_ascii_case("timezone") || ENGINE_OPTIONS.contains(&name) => {
+                self.reset_engine_options()
+            }
+            None => return Err(unknown_setting(name)),
         }
         Ok(Answer::done("RESET"))
     }
@@ -185,7 +194,7 @@ impl Session {
             Some(own) => self.inner.settings.read().get(own)?,
             None => {
                 let options = self.state().config().options().entries();
-                let wanted = if name == "timezone" { "datafusion.execution.time_zone" } else { &name };
+                let wanted = if name == "timezone" { TIME_ZONE } else { &name };
                 let found = options.into_iter().find(|entry| entry.key == wanted);
                 found.ok_or_else(|| unknown_setting(&name))?.value.unwrap_or_default()
             }
@@ -220,10 +229,28 @@ fn parameters_of(statement: &ast::Statement) -> usize {
     largest
 }
 
-fn is_engine_option(name: &str) -> bool {
-    name.starts_with("datafusion.execution.")
-        || name.starts_with("datafusion.optimizer.")
-        || name.starts_with("datafusion.explain.")
+const TIME_ZONE: &str = "datafusion.execution.time_zone";
+const BATCH_SIZE: &str = "datafusion.execution.batch_size";
+const PARTITIONS: &str = "datafusion.execution.target_partitions";
+
+/// DataFusion's options that a session may change; RESET of one resets them all.
+const ENGINE_OPTIONS: &[&str] = &[TIME_ZONE, BATCH_SIZE, PARTITIONS, "datafusion.explain.format"];
+
+fn check_engine_option(name: &str, value: &str) -> Result<()> {
+    let number = |most: usize| match value.parse::<usize>() {
+        Ok(n) if (1..=most).contains(&n) => Ok(()),
+        _ => Err(Error::invalid(format!("{name} must be a whole number from 1 to {most}, got \"{value}\""))),
+    };
+    match name {
+        BATCH_SIZE => number(65_536),
+        PARTITIONS => number(1_024),
+        TIME_ZONE => match value.parse::<arrow::array::timezone::Tz>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::invalid(format!("\"{value}\" is no time zone"))
+                .with_hint("write a name such as Europe/Berlin, or +02:00")),
+        },
+        _ => Ok(()),
+    }
 }
 
 fn unknown_setting(name: &str) -> Error {

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{
 use mvvd_core::{Error, Result};
 
 use crate::dml::{select_mut, select_template};
+use crate::prepare::normal;
 use crate::statement::{is_distance_function, is_distance_operator};
 
 /// Most rows of a VALUES list that has subqueries.
@@ -21,27 +22,47 @@ const SUBQUERY_ROWS_MAX: usize = 200;
 
 /// The statement in the form that the planner takes.
 pub(crate) fn rewrite(statement: &mut ast::Statement) -> Result<()> {
-    match VisitMut::visit(statement, &mut Rewrite) {
+    let is_insert = matches!(statement, ast::Statement::Insert(_));
+    // The columns of a new table are named by its author.
+    let names_apart = !matches!(statement, ast::Statement::CreateTable(_));
+    match VisitMut::visit(statement, &mut Rewrite { is_insert, names_apart, depth: 0 }) {
         ControlFlow::Break(e) => Err(e),
         ControlFlow::Continue(()) => Ok(()),
     }
 }
 
-struct Rewrite;
+struct Rewrite {
+    is_insert: bool,
+    names_apart: bool,
+    /// Queries around the current one.
+    depth: usize,
+}
 
 impl VisitorMut for Rewrite {
     type Break = Error;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Error> {
-        if let Err(e) = values_with_subqueries(&mut query.body) {
+        self.depth += 1;
+        // The rows of an INSERT are typed by its columns first.
+        if !(self.is_insert && self.depth == 1)
+            && let Err(e) = values_with_subqueries(&mut query.body)
+        {
             return ControlFlow::Break(e);
         }
         nearest_first(query);
         ControlFlow::Continue(())
     }
 
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<Error> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        name_apart(select);
+        // A name that comes twice inside a subquery is ambiguous outside, and stays so.
+        if self.names_apart && self.depth <= 1 {
+            name_apart(select);
+        }
         ControlFlow::Continue(())
     }
 
@@ -119,7 +140,8 @@ fn without_casts(expr: &Expr) -> Expr {
     stripped
 }
 
-fn values_with_subqueries(body: &mut SetExpr) -> Result<()> {
+/// A VALUES list with a subquery as SELECTs.
+pub(crate) fn values_with_subqueries(body: &mut SetExpr) -> Result<()> {
     let SetExpr::Values(values) = body else { return Ok(()) };
     let has_subquery = values.rows.iter().flat_map(|row| &row.content).any(|value| {
         ast::visit_expressions(value, |e| match e {
@@ -186,7 +208,7 @@ fn projection_of(body: &SetExpr) -> Vec<(Option<String>, Expr)> {
         .projection
         .iter()
         .map(|item| match item {
-            SelectItem::ExprWithAlias { expr, alias } => (Some(alias.value.clone()), expr.clone()),
+            SelectItem::ExprWithAlias { expr, alias } => (Some(normal(alias)), expr.clone()),
             SelectItem::UnnamedExpr(expr) => (None, expr.clone()),
             _ => (None, Expr::value(ast::Value::Null)),
         })
@@ -195,9 +217,7 @@ fn projection_of(body: &SetExpr) -> Vec<(Option<String>, Expr)> {
 
 fn is_score(expr: &Expr, projection: &[(Option<String>, Expr)]) -> bool {
     let meant = match expr {
-        Expr::Identifier(name) => {
-            projection.iter().find(|(alias, _)| alias.as_ref() == Some(&name.value)).map(|(_, e)| e)
-        }
+        Expr::Identifier(name) => projection.iter().find(|(alias, _)| *alias == Some(normal(name))).map(|(_, e)| e),
         Expr::Value(value) => match &value.value {
             ast::Value::Number(n, _) => {
                 n.parse::<usize>().ok().and_then(|i| projection.get(i.checked_sub(1)?)).map(|(_, e)| e)

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::compute::{and, filter_record_batch, prep_null_mask_filter};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, Statistics, stats::Precision};
@@ -81,25 +81,42 @@ impl Scan {
         chunk.column(schema, index, range).map_err(to_df)
     }
 
-    /// The rows of a piece that are live and pass the filters; `None` means all of them.
-    pub(crate) fn mask(&self, piece: &Piece) -> Result<Option<BooleanArray>> {
+    /// The rows of a piece that are live and pass the filters, as positions within it; `None` means all of them.
+    ///
+    /// A filter sees only the rows that are left: not the deleted ones, and not those that an earlier filter refused.
+    pub(crate) fn selection(&self, piece: &Piece) -> Result<Option<UInt32Array>> {
         let chunk = &self.snapshot.chunks()[piece.chunk as usize];
-        let mut mask = live_mask(chunk.deleted(), &piece.range);
+        let mut selected = live_rows(chunk.deleted(), &piece.range);
         for filter in &self.filters {
-            let batch = self.filter_batch(filter, chunk, &piece.range)?;
-            let verdict = filter.evaluate(&batch)?.into_array(piece.range.len())?;
+            let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
+            if rows == 0 {
+                break;
+            }
+            let batch = self.filter_batch(filter, chunk, &piece.range, selected.as_ref())?;
+            let verdict = filter.evaluate(&batch)?.into_array(rows)?;
             let verdict = datafusion::common::cast::as_boolean_array(&verdict)?;
             let verdict = if verdict.null_count() > 0 { prep_null_mask_filter(verdict) } else { verdict.clone() };
-            mask = Some(match mask {
-                Some(mask) => and(&mask, &verdict)?,
-                None => verdict,
+            if verdict.true_count() == rows {
+                continue;
+            }
+            let passed = verdict.values().set_indices_u32();
+            selected = Some(match selected {
+                Some(selected) => passed.map(|i| selected.value(i as usize)).collect::<Vec<_>>().into(),
+                None => passed.collect::<Vec<_>>().into(),
             });
         }
-        Ok(mask)
+        Ok(selected)
     }
 
     /// A batch with the table's full width in which only the columns that `filter` reads are real.
-    fn filter_batch(&self, filter: &Arc<dyn PhysicalExpr>, chunk: &Chunk, range: &Range<usize>) -> Result<RecordBatch> {
+    fn filter_batch(
+        &self,
+        filter: &Arc<dyn PhysicalExpr>,
+        chunk: &Chunk,
+        range: &Range<usize>,
+        selected: Option<&UInt32Array>,
+    ) -> Result<RecordBatch> {
+        let rows = selected.map_or(range.len(), Array::len);
         let schema = self.snapshot.schema();
         let used = datafusion::physical_expr::utils::collect_columns(filter);
         let mut fields: Vec<Arc<Field>> = Vec::with_capacity(schema.columns().len() + 1);
@@ -108,30 +125,37 @@ impl Scan {
         for (i, field) in full.fields().iter().enumerate() {
             if used.iter().any(|column| column.index() == i) {
                 fields.push(Arc::clone(field));
-                columns.push(self.column(chunk, i, range.clone())?);
+                let column = self.column(chunk, i, range.clone())?;
+                columns.push(match selected {
+                    Some(selected) => take(&column, selected, None)?,
+                    None => column,
+                });
             } else {
                 fields.push(Arc::new(Field::new(field.name(), DataType::Null, true)));
-                columns.push(Arc::new(arrow::array::NullArray::new(range.len())));
+                columns.push(Arc::new(arrow::array::NullArray::new(rows)));
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(range.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
 
     fn read(&self, piece: &Piece, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
-        let mask = self.mask(piece)?;
-        if mask.as_ref().is_some_and(|mask| mask.true_count() == 0) {
+        let selected = self.selection(piece)?;
+        if selected.as_ref().is_some_and(Array::is_empty) {
             return Ok(None);
         }
         let chunk = &self.snapshot.chunks()[piece.chunk as usize];
-        let columns =
-            self.projection.iter().map(|&i| self.column(chunk, i, piece.range.clone())).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(piece.range.len()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
-        Ok(Some(match mask {
-            Some(mask) if mask.true_count() < mask.len() => filter_record_batch(&batch, &mask)?,
-            _ => batch,
-        }))
+        let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
+        let mut columns = Vec::with_capacity(self.projection.len());
+        for &index in &self.projection {
+            let column = self.column(chunk, index, piece.range.clone())?;
+            columns.push(match &selected {
+                Some(selected) => take(&column, selected, None)?,
+                None => column,
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(Some(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?))
     }
 }
 
@@ -142,12 +166,12 @@ pub(crate) fn with_row_id(schema: &SchemaRef) -> Schema {
     Schema::new(fields)
 }
 
-fn live_mask(deleted: &RoaringBitmap, range: &Range<usize>) -> Option<BooleanArray> {
+fn live_rows(deleted: &RoaringBitmap, range: &Range<usize>) -> Option<UInt32Array> {
     let bounds = range.start as u32..range.end as u32;
     if deleted.range_cardinality(bounds.clone()) == 0 {
         return None;
     }
-    Some(bounds.map(|i| Some(!deleted.contains(i))).collect())
+    Some(bounds.filter(|i| !deleted.contains(*i)).map(|i| i - range.start as u32).collect::<Vec<_>>().into())
 }
 
 impl ScanExec {
@@ -247,7 +271,11 @@ impl ExecutionPlan for ScanExec {
                     batch
                 })
             });
-            futures::future::ready(batch)
+            // Pieces without a row give way too, so that a scan that finds nothing can be cancelled.
+            async move {
+                tokio::task::consume_budget().await;
+                batch
+            }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }

@@ -153,6 +153,8 @@ impl Session {
     /// DataFusion's state for one statement: the session's functions and settings as they are now.
     pub(crate) fn state(&self) -> SessionState {
         let mut state = self.inner.state.read().clone();
+        // A table has one version throughout a statement.
+        state.register_catalog_list(Arc::new(Catalogs(Arc::new(self.inner.catalog.for_statement()))));
         state.config_mut().options_mut().extensions.insert(self.inner.settings.read().clone());
         self.engine.functions.register(&mut state);
         state.mark_start_execution();
@@ -163,6 +165,11 @@ impl Session {
     pub(crate) fn set_engine_option(&self, name: &str, value: &str) -> Result<()> {
         let mut state = self.inner.state.write();
         state.config_mut().options_mut().set(name, value).map_err(from_df)
+    }
+
+    /// Puts the options of DataFusion itself back.
+    pub(crate) fn reset_engine_options(&self) {
+        *self.inner.state.write() = new_state(&self.engine, &self.inner.catalog);
     }
 
     /// The logical plan of a query, its parameters filled in.

@@ -14,6 +14,9 @@ use crate::answer::Answer;
 use crate::rewrite::rewrite;
 use crate::session::Session;
 
+/// Most relations that one statement names, subqueries included; planning takes longer with every one.
+const RELATIONS_MAX: usize = 200;
+
 impl Session {
     /// Runs a parsed statement. Boxed, since EXECUTE comes back here.
     pub(crate) fn dispatch(&self, mut statement: ast::Statement, params: Vec<Value>) -> BoxFuture<'_, Result<Answer>> {
@@ -24,24 +27,26 @@ impl Session {
             match statement {
                 S::Query(_) => self.run_query("SELECT", statement, &params).await,
                 S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params).await,
-                S::CreateTable(create) => self.create_table(create, &params).await,
-                S::AlterTable(alter) => self.alter_table(alter).await,
+                S::CreateTable(create) => Box::pin(self.create_table(create, &params)).await,
+                S::AlterTable(alter) => Box::pin(self.alter_table(alter)).await,
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {
                     self.drop_tables(if_exists, &names).await
                 }
                 S::Truncate(truncate) => self.truncate(&truncate).await,
-                S::Insert(insert) => self.insert_statement(insert, &params).await,
-                S::Update(update) => self.update_statement(update, &params).await,
-                S::Delete(delete) => self.delete_statement(delete, &params).await,
+                S::Insert(insert) => Box::pin(self.insert_statement(insert, &params)).await,
+                S::Update(update) => Box::pin(self.update_statement(update, &params)).await,
+                S::Delete(delete) => Box::pin(self.delete_statement(delete, &params)).await,
                 S::Copy { source, to, target, options, legacy_options, .. } => {
-                    self.copy(source, to, target, &options, &legacy_options, &params).await
+                    Box::pin(self.copy(source, to, target, &options, &legacy_options, &params)).await
                 }
                 S::Set(set) => self.set(set),
                 S::Reset(reset) => self.reset(&reset),
                 S::ShowVariable { variable } => self.show(&variable).await,
                 S::ShowTables { .. } => self.show_tables().await,
-                S::Prepare { name, data_types, statement } => self.prepare(&name, data_types, *statement).await,
-                S::Execute { name, parameters, .. } => self.execute(name, parameters, &params).await,
+                S::Prepare { name, data_types, statement } => {
+                    Box::pin(self.prepare(&name, data_types, *statement)).await
+                }
+                S::Execute { name, parameters, .. } => Box::pin(self.execute(name, parameters, &params)).await,
                 S::Deallocate { name, .. } => self.deallocate(&name),
                 other => Err(unsupported(&other)),
             }
@@ -127,14 +132,29 @@ fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
 
 /// Refuses clauses that the planner would drop without a word.
 fn check_supported(statement: &ast::Statement) -> Result<()> {
-    struct Check;
+    #[derive(Default)]
+    struct Check {
+        relations: usize,
+    }
     impl Visitor for Check {
         type Break = Error;
+
+        fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<Error> {
+            if name.0.iter().filter_map(|part| part.as_ident()).any(|part| part.value.starts_with("__mvvd")) {
+                return ControlFlow::Break(Error::not_found(format!("table {name} does not exist")));
+            }
+            ControlFlow::Continue(())
+        }
 
         fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Error> {
             if !query.locks.is_empty() {
                 let e = Error::unsupported("FOR UPDATE and FOR SHARE are not supported");
                 return ControlFlow::Break(e.with_hint("each statement is atomic by itself"));
+            }
+            if query.with.as_ref().is_some_and(|with| with.cte_tables.len() > RELATIONS_MAX) {
+                return ControlFlow::Break(Error::exhausted(format!(
+                    "a statement can have {RELATIONS_MAX} WITH queries"
+                )));
             }
             match query.body.as_ref() {
                 SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
@@ -149,6 +169,10 @@ fn check_supported(statement: &ast::Statement) -> Result<()> {
         }
 
         fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Error> {
+            self.relations += 1;
+            if self.relations > RELATIONS_MAX {
+                return ControlFlow::Break(Error::exhausted(format!("a statement can name {RELATIONS_MAX} relations")));
+            }
             match factor {
                 TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
                     ControlFlow::Break(
@@ -179,7 +203,7 @@ fn check_supported(statement: &ast::Statement) -> Result<()> {
             }
         }
     }
-    match Visit::visit(statement, &mut Check) {
+    match Visit::visit(statement, &mut Check::default()) {
         ControlFlow::Break(e) => Err(e),
         ControlFlow::Continue(()) => Ok(()),
     }
@@ -238,5 +262,8 @@ pub(crate) fn is_distance_operator(op: &BinaryOperator) -> bool {
 /// Whether a function compares vectors.
 pub(crate) fn is_distance_function(name: &ObjectName) -> bool {
     let name = name.to_string().to_ascii_lowercase();
-    name.ends_with("_distance") || name.ends_with("inner_product") || name == "cosine_similarity"
+    name.ends_with("_distance")
+        || name.ends_with("inner_product")
+        || name == "cosine_similarity"
+        || name == "dot_product"
 }

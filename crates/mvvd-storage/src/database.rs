@@ -45,11 +45,20 @@ impl Database {
 
     /// Adds a table that was filled before anybody could see it.
     pub fn add(&self, name: &str, table: Table) -> Result<Arc<Table>> {
+        self.put(name, table, false)
+    }
+
+    /// Adds a table in the place of the one that has the name, if there is one, in one step.
+    pub fn add_or_replace(&self, name: &str, table: Table) -> Result<Arc<Table>> {
+        self.put(name, table, true)
+    }
+
+    fn put(&self, name: &str, table: Table, replace: bool) -> Result<Arc<Table>> {
         if name.is_empty() || name.len() > NAME_BYTES_MAX {
             return Err(Error::invalid(format!("a table name has 1 to {NAME_BYTES_MAX} bytes, got {}", name.len())));
         }
         let mut tables = self.tables.write();
-        if tables.contains_key(name) {
+        if !replace && tables.contains_key(name) {
             return Err(Error::already_exists(format!("table \"{name}\" already exists")));
         }
         let table = Arc::new(table);

@@ -1,43 +1,62 @@
 //! Files: the only place that touches the file system.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mvvd_core::{Error, ErrorKind, Result};
 
 /// A file that appears under its name only when it is complete.
 ///
 /// Written beside its place and renamed by [`AtomicFile::commit`], so that a failed or cancelled write leaves whatever
-/// was there before; dropped without a commit, it is removed.
+/// was there before; dropped without a commit, it is removed. A link is followed. What exists and is no regular file (a
+/// pipe, a device) is written straight.
 #[derive(Debug)]
 pub struct AtomicFile {
     writer: Option<BufWriter<File>>,
-    part: PathBuf,
+    /// The file beside, until it has its name; `None` where it is written straight.
+    part: Option<PathBuf>,
     path: PathBuf,
 }
+
+/// Makes the names of parts differ within the process.
+static NEXT_PART: AtomicU64 = AtomicU64::new(0);
 
 impl AtomicFile {
     /// Starts a file that will be `path`.
     pub fn create(path: &Path) -> Result<Self> {
-        let mut name = path
-            .file_name()
-            .map(ToOwned::to_owned)
-            .ok_or_else(|| Error::invalid(format!("\"{}\" is no file name", path.display())))?;
-        name.push(format!(".part-{}", std::process::id()));
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let failed = |e: &io::Error| unavailable("create", &path, e);
+        if let Ok(there) = fs::metadata(&path)
+            && !there.is_file()
+        {
+            let file = OpenOptions::new().write(true).open(&path).map_err(|e| failed(&e))?;
+            return Ok(Self { writer: Some(BufWriter::new(file)), part: None, path });
+        }
+        let Some(name) = path.file_name() else {
+            return Err(Error::invalid(format!("\"{}\" is no file name", path.display())));
+        };
+        let mut name = name.to_owned();
+        name.push(format!(".part-{}-{}", std::process::id(), NEXT_PART.fetch_add(1, Ordering::Relaxed)));
         let part = path.with_file_name(name);
-        let file = File::create(&part).map_err(|e| unavailable("create", path, &e))?;
-        Ok(Self { writer: Some(BufWriter::new(file)), part, path: path.to_owned() })
+        let file = OpenOptions::new().write(true).create_new(true).open(&part).map_err(|e| failed(&e))?;
+        Ok(Self { writer: Some(BufWriter::new(file)), part: Some(part), path })
     }
 
     /// Makes the file durable and gives it its name.
     pub fn commit(mut self) -> Result<()> {
-        let failed = |e: &io::Error| unavailable("write", &self.path, e);
+        let path = self.path.clone();
+        let failed = |e: &io::Error| unavailable("write", &path, e);
         if let Some(writer) = self.writer.take() {
             let file = writer.into_inner().map_err(|e| failed(e.error()))?;
-            file.sync_all().map_err(|e| failed(&e))?;
+            if self.part.is_some() {
+                file.sync_all().map_err(|e| failed(&e))?;
+            }
         }
-        fs::rename(&self.part, &self.path).map_err(|e| failed(&e))?;
+        let Some(part) = &self.part else { return Ok(()) };
+        fs::rename(part, &self.path).map_err(|e| failed(&e))?;
+        self.part = None;
         let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))
     }
@@ -61,9 +80,10 @@ impl AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        // After a commit the part has been renamed away, and there is nothing to remove.
         drop(self.writer.take());
-        let _ = fs::remove_file(&self.part);
+        if let Some(part) = &self.part {
+            let _ = fs::remove_file(part);
+        }
     }
 }
 

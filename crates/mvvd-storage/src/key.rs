@@ -52,6 +52,11 @@ pub fn keys_of(column: &dyn Array) -> Result<Vec<Key>> {
 #[derive(Debug, Default)]
 pub(crate) struct KeyIndex {
     rows: HashMap<Key, RowId>,
+    text_bytes: usize,
+}
+
+fn text_bytes(key: &Key) -> usize {
+    if let Key::Text(text) = key { text.len() } else { 0 }
 }
 
 impl KeyIndex {
@@ -60,23 +65,26 @@ impl KeyIndex {
     }
 
     pub(crate) fn insert(&mut self, key: Key, row: RowId) {
-        self.rows.insert(key, row);
+        let bytes = text_bytes(&key);
+        if self.rows.insert(key, row).is_none() {
+            self.text_bytes += bytes;
+        }
     }
 
     /// Forgets `key` if it still stands for `row`.
     pub(crate) fn remove(&mut self, key: &Key, row: RowId) {
         if self.rows.get(key) == Some(&row) {
             self.rows.remove(key);
+            self.text_bytes -= text_bytes(key);
         }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.rows.clear();
+        *self = Self::default();
     }
 
     /// Approximate bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.rows.capacity() * (size_of::<(Key, RowId)>() + 1)
-            + self.rows.keys().map(|key| if let Key::Text(text) = key { text.len() } else { 0 }).sum::<usize>()
+        self.rows.capacity() * (size_of::<(Key, RowId)>() + 1) + self.text_bytes
     }
 }

@@ -134,6 +134,15 @@ impl Table {
         wanted.iter().map(|key| keys.get(key)).collect()
     }
 
+    /// The places of these keys, in the same order, and the snapshot that they are places of.
+    pub fn find_in(&self, wanted: &[Key]) -> (Arc<Snapshot>, Vec<Option<Place>>) {
+        // Keys and snapshot change together, under this lock.
+        let keys = self.keys.lock();
+        let snapshot = self.snapshot();
+        let places = wanted.iter().map(|key| snapshot.place(keys.get(key)?)).collect();
+        (snapshot, places)
+    }
+
     /// Rows and bytes.
     pub fn size(&self) -> TableSize {
         let snapshot = self.snapshot();

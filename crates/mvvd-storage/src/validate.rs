@@ -44,7 +44,7 @@ pub(crate) fn validate(schema: &TableSchema, batch: &RecordBatch) -> Result<Reco
             Ok(ArrayRef::clone(array))
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(RecordBatch::try_new(schema.arrow().clone(), columns)?)
+    Ok(RecordBatch::try_new(std::sync::Arc::clone(schema.arrow()), columns)?)
 }
 
 fn check_text(name: &str, ty: Option<&str>, array: &ArrayRef) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Ground truth through SQL, as a test.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::path::{Path, PathBuf};
 
 use mvvd_bench::truth::{Set, check};

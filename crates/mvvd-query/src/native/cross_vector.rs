@@ -142,6 +142,14 @@ impl CrossVectorQuery {
     }
 }
 
+/// A combined score.
+struct Score {
+    expr: Expr,
+    ascending: bool,
+    /// Ranks over all rows that it needs, computed before it.
+    ranks: Vec<Expr>,
+}
+
 impl Session {
     pub(crate) async fn cross_vector(&self, query: CrossVectorQuery) -> Result<Answer> {
         let state = self.state();
@@ -167,7 +175,7 @@ impl Session {
         }
         let mut distances = Vec::with_capacity(query.fields.len());
         for field in &query.fields {
-            let index = schema.index_of(&field.column)?;
+            schema.index_of(&field.column)?;
             let column = ident_column(&field.column);
             let target = match &field.query {
                 Query::Vector(values) => lit(crate::value::vector(values)?),
@@ -187,7 +195,6 @@ impl Session {
                 plan = plan.filter(column.clone().is_not_null()).map_err(from_df)?;
             }
             let distance = Distance { metric: field.metric, form: Form::Distance }.udf().call(vec![column, target]);
-            let _ = index;
             distances.push(distance);
         }
         for (field, distance) in query.fields.iter().zip(&mut distances) {
@@ -205,7 +212,23 @@ impl Session {
             };
         }
         let tie = schema.primary_key().map(|i| schema.columns()[i].field.name().clone());
-        let (score, ascending) = self.score(state, query, &distances, tie.as_deref())?;
+        let Score { expr: mut score, ascending, ranks } = self.score(state, query, &distances, tie.as_deref())?;
+        if !ranks.is_empty() {
+            let mut named = Vec::with_capacity(ranks.len());
+            for rank in ranks {
+                // One window a step, since each has an order of its own; the planner names its column, the last.
+                plan = plan.window([rank]).map_err(from_df)?;
+                named.extend(plan.schema().columns().pop());
+            }
+            let renamed = score.transform(|e| match &e {
+                Expr::Column(column) => {
+                    let rank = (0..named.len()).find(|i| column.name == rank_name(*i));
+                    Ok(rank.map_or(Transformed::no(e.clone()), |i| Transformed::yes(Expr::Column(named[i].clone()))))
+                }
+                _ => Ok(Transformed::no(e)),
+            });
+            score = renamed.map_err(from_df)?.data;
+        }
 
         let selected: Vec<String> = match query.select.is_empty() {
             true => schema
@@ -241,7 +264,7 @@ impl Session {
         query: &CrossVectorQuery,
         distances: &[Expr],
         tie: Option<&str>,
-    ) -> Result<(Expr, bool)> {
+    ) -> Result<Score> {
         let weighted = || query.fields.iter().zip(distances).map(|(f, d)| lit(f.weight) * d.clone());
         let score = match &query.combine {
             Combine::WeightedAverage => {
@@ -254,17 +277,17 @@ impl Session {
             Combine::Min => least(distances.to_vec()),
             Combine::Max => greatest(distances.to_vec()),
             Combine::Rrf => {
-                let mut terms = Vec::with_capacity(distances.len());
+                let (mut ranks, mut terms) = (Vec::new(), Vec::new());
                 for (field, distance) in query.fields.iter().zip(distances) {
                     let mut order = vec![SortExpr::new(distance.clone(), true, false)];
                     order.extend(tie.map(|tie| SortExpr::new(ident_column(tie), true, false)));
                     let rank = row_number().order_by(order).build().map_err(from_df)?;
-                    terms.push(
-                        lit(field.weight)
-                            / (lit(RRF_K) + datafusion::logical_expr::cast(rank, arrow::datatypes::DataType::Float64)),
-                    );
+                    let column = ident_column(&rank_name(ranks.len()));
+                    ranks.push(rank);
+                    let place = datafusion::logical_expr::cast(column, arrow::datatypes::DataType::Float64);
+                    terms.push(lit(field.weight) / (lit(RRF_K) + place));
                 }
-                return Ok((sum(terms.into_iter()), false));
+                return Ok(Score { expr: sum(terms.into_iter()), ascending: false, ranks });
             }
             Combine::Expr(text) => {
                 let fields = query
@@ -290,7 +313,7 @@ impl Session {
                 function.call(distances.to_vec())
             }
         };
-        Ok((score, true))
+        Ok(Score { expr: score, ascending: true, ranks: Vec::new() })
     }
 
     /// Reads an SQL expression over the columns of `schema`.
@@ -307,6 +330,11 @@ impl Session {
         });
         Ok(filled.map_err(from_df)?.data)
     }
+}
+
+/// Stands for the i-th rank until its column is known.
+fn rank_name(i: usize) -> String {
+    format!("__mvvd_rank_{i}")
 }
 
 fn check(query: &CrossVectorQuery) -> Result<()> {

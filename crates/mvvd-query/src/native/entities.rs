@@ -1,5 +1,6 @@
 //! Entities in and out: insert, get, update, delete over record batches.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
@@ -37,12 +38,12 @@ impl Session {
     /// The rows with these keys, in the same order; keys that do not exist are left out.
     ///
     /// Finds rows by key, without a scan. `columns` empty means all.
-    pub async fn get(&self, table: &str, keys: &[Value], columns: &[&str]) -> Result<RecordBatch> {
+    pub fn get(&self, table: &str, keys: &[Value], columns: &[&str]) -> Result<RecordBatch> {
         let handle = self.engine.database.table(table)?;
-        let snapshot = handle.snapshot();
+        let wanted = table_keys(keys, handle.snapshot().schema())?;
+        let (snapshot, places) = handle.find_in(&wanted);
         let schema = snapshot.schema();
-        let wanted = table_keys(keys, schema)?;
-        let places: Vec<_> = handle.find(&wanted).into_iter().flatten().filter_map(|row| snapshot.place(row)).collect();
+        let places: Vec<_> = places.into_iter().flatten().collect();
         let projection = match columns.is_empty() {
             true => (0..schema.columns().len()).collect(),
             false => columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>>>()?,
@@ -102,13 +103,9 @@ impl Session {
             let old: Vec<RowId> = existing.into_iter().flatten().collect();
             return handle.replace(&old, &[rows]);
         }
-        let free: UInt32Array = existing
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| row.is_none())
-            .map(|(i, _)| i as u32)
-            .collect::<Vec<_>>()
-            .into();
+        let mut seen = HashSet::new();
+        let is_free = |i: &usize| existing[*i].is_none() && seen.insert(&keys[*i]);
+        let free: UInt32Array = (0..keys.len()).filter(is_free).map(|i| i as u32).collect::<Vec<_>>().into();
         handle.append(&[take_record_batch(&rows, &free)?])
     }
 

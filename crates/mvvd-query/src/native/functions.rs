@@ -47,7 +47,9 @@ impl Mvvd {
         monotone: bool,
         function: impl Fn(&[f64]) -> f64 + Send + Sync + 'static,
     ) -> Result<()> {
-        let valid = name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+        let valid = !name.starts_with("mvvd_")
+            && !name.starts_with("__")
+            && name.chars().next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
             && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         if !valid {
             return Err(Error::invalid(format!(

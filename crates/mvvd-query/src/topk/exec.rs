@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{SortOptions, take};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
@@ -28,6 +29,9 @@ use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
 
 /// Rows that one task scores at once: distances of a block stay in the first cache level.
 const BLOCK_ROWS: usize = 2_048;
+
+/// Bytes that a sort key takes in a heap, about.
+const KEY_BYTES: usize = 32;
 
 /// One sort key over all columns of the table.
 #[derive(Debug, Clone)]
@@ -145,13 +149,10 @@ impl Search {
             None => RowConverter::new(self.rest.clone())?,
         };
         let chunk = &self.scan.snapshot.chunks()[piece.chunk as usize];
-        let selected: Option<UInt32Array> = match self.scan.mask(piece)? {
-            Some(mask) if mask.true_count() == 0 => return Ok((heap, Some(converter))),
-            Some(mask) if mask.true_count() < mask.len() => {
-                Some(mask.values().set_indices_u32().collect::<Vec<_>>().into())
-            }
-            _ => None,
-        };
+        let selected = self.scan.selection(piece)?;
+        if selected.as_ref().is_some_and(Array::is_empty) {
+            return Ok((heap, Some(converter)));
+        }
         let keys = self.score.evaluate(&self.scan, chunk, piece.range.clone(), selected.as_ref())?;
         let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
 
@@ -172,7 +173,8 @@ impl Search {
         let all = survivors.len() == rows;
         let mut rest: Vec<ArrayRef> = Vec::with_capacity(self.rest.len());
         for key in &keys[usize::from(self.first.is_some())..] {
-            rest.push(if all { Arc::clone(key) } else { take(key, &survivors, None)? });
+            let key = if all { Arc::clone(key) } else { take(key, &survivors, None)? };
+            rest.push(canonical_floats(key));
         }
         let ordinals: UInt32Array = match &selected {
             Some(selected) => take(selected, &survivors, None)?.as_primitive().clone(),
@@ -227,6 +229,21 @@ impl Search {
         let columns =
             output.iter().map(|expr| expr.evaluate(&batch)?.into_array(places.len())).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+}
+
+/// Zeros and NaNs in one form each, so that they tie.
+fn canonical_floats(key: ArrayRef) -> ArrayRef {
+    match key.data_type() {
+        DataType::Float64 => {
+            let one = |v: f64| if v.is_nan() { f64::NAN } else { v + 0.0 };
+            Arc::new(key.as_primitive::<Float64Type>().unary::<_, Float64Type>(one))
+        }
+        DataType::Float32 => {
+            let one = |v: f32| if v.is_nan() { f32::NAN } else { v + 0.0 };
+            Arc::new(key.as_primitive::<Float32Type>().unary::<_, Float32Type>(one))
+        }
+        _ => key,
     }
 }
 
@@ -294,11 +311,12 @@ impl ExecutionPlan for ExactTopKExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
         let scored = MetricBuilder::new(&self.metrics).counter("rows_read", partition);
         let time = MetricBuilder::new(&self.metrics).elapsed_compute(partition);
         let (schema, output, pool) = (self.schema(), self.output.clone(), Arc::clone(&self.pool));
+        let reservation = MemoryConsumer::new("top-k").register(context.memory_pool());
         // Query vectors may come from a subquery, which has run by the time the stream is polled.
         let plan = Self {
             scan: self.scan.clone(),
@@ -313,6 +331,9 @@ impl ExecutionPlan for ExactTopKExec {
         let out_schema = Arc::clone(&schema);
         let batch = async move {
             let search = plan.search()?;
+            // One heap a thread, and the one that they are merged into.
+            let entries = search.k.min(search.scan.snapshot.live()) * (pool.current_num_threads() + 1);
+            reservation.try_grow(entries * (size_of::<Candidate>() + KEY_BYTES * search.rest.len()))?;
             scored.add(search.scan.snapshot.live());
             let _cancel = CancelOnDrop(Arc::clone(&search.cancelled));
             let batch = compute(&pool, move || {
@@ -322,6 +343,7 @@ impl ExecutionPlan for ExactTopKExec {
             })
             .await
             .map_err(to_df)?;
+            reservation.try_grow(batch.get_array_memory_size())?;
             rows.add(batch.num_rows());
             Ok(batch)
         };

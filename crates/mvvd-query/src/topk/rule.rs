@@ -30,7 +30,7 @@ use crate::Settings;
 use crate::scan_exec::{Scan, ScanExec};
 
 /// Largest k that is kept in a heap.
-const K_MAX: usize = 65_536;
+const K_MAX: usize = 10_000_000;
 
 /// The rule.
 #[derive(Debug)]

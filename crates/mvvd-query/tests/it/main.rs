@@ -1,5 +1,7 @@
 //! Integration tests of the query crate, in one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod hostile;
 mod native;
 mod scripts;

@@ -114,7 +114,7 @@ async fn filters_pages_and_rows_as_queries() {
 async fn entities_by_key() {
     let (_db, session) = open().await;
     let keys = [Value::from(3_i64), Value::from(9_i64), Value::from(1_i64)];
-    let found = session.get("t", &keys, &["id", "name"]).await.unwrap();
+    let found = session.get("t", &keys, &["id", "name"]).unwrap();
     assert_eq!(found.column(0).as_primitive::<Int64Type>().values(), &[3, 1]);
     let change = batch(vec![("id", ints(&[1])), ("b", texts(&[Some("[7,7]")]))]);
     assert_eq!(session.update("t", change).await.unwrap(), 1);

@@ -18,7 +18,7 @@ fn table() -> Table {
 fn batch(rows: &[(i64, &str)]) -> RecordBatch {
     let ids = Int64Array::from_iter_values(rows.iter().map(|r| r.0));
     let names = StringArray::from_iter_values(rows.iter().map(|r| r.1));
-    let schema = table().snapshot().schema().arrow().clone();
+    let schema = Arc::clone(table().snapshot().schema().arrow());
     RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(names)]).unwrap()
 }
 
