@@ -5,6 +5,7 @@
 mod duckdb;
 mod exact;
 mod machine;
+mod plan;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,6 +44,12 @@ enum Command {
         #[arg(long)]
         set: Option<truth::Set>,
     },
+    /// Times planning with a vector of 768 numbers, written in each way.
+    Plan {
+        /// Runs that count.
+        #[arg(long, default_value_t = 1000)]
+        runs: usize,
+    },
     /// Times the exact weighted three-field top-10 over wordnet_20k.
     Exact {
         /// Folder with wordnet_20k.parquet and wordnet_queries.parquet.
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match args.command {
             Command::Truth { data, every, set } => report_truth(&data, set, every).await,
+            Command::Plan { runs } => plan::run(runs.max(1)).await,
             Command::Exact { data, threads, duckdb, python } => {
                 exact::run(&data, threads, duckdb.then_some(&*python)).await
             }
