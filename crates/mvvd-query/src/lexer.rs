@@ -394,7 +394,8 @@ mod tests {
             ("[", "]"),
         ] {
             let sql = format!("SELECT {}1{}", open.repeat(5_000), close.repeat(5_000));
-            assert!(message(&sql).starts_with("the "), "{open}");
+            let message = message(&sql);
+            assert!(message.contains("nested") || message.contains("too long"), "{open}: {message}");
         }
         // What people do write passes.
         let ors = " OR a = 1".repeat(400);
