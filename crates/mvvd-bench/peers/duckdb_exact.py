@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 # DuckDB has no 16-bit floats: widened here, stored as FLOAT[384].
-table = pq.read_table(f"{data}/wordnet_20k.parquet", columns=["id", *vectors])
+source = pq.read_table(f"{data}/wordnet_20k.parquet", columns=["id", *vectors])
 for name in vectors:
-    i = table.schema.get_field_index(name)
-    column = table.column(name).combine_chunks()
+    i = source.schema.get_field_index(name)
+    column = source.column(name).combine_chunks()
     flat = np.zeros((len(column), 384), dtype=np.float32)
     valid = np.array([v.is_valid for v in column]) if column.null_count else np.ones(len(column), dtype=bool)
     flat[valid] = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, 384)
     wide = pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), 384, mask=pa.array(~valid))
-    table = table.set_column(i, name, wide)
+    source = source.set_column(i, name, wide)
 columns = ", ".join(f"{name}::FLOAT[384] AS {name}" for name in vectors)
-db.execute(f"CREATE TABLE t AS SELECT id, {columns} FROM table")
+db.execute(f"CREATE TABLE t AS SELECT id, {columns} FROM source")
 queries = pq.read_table(f"{data}/wordnet_queries.parquet").sort_by("query_id")
 rows = list(zip(*(queries.column(c).to_pylist() for c in ["q_lemma", "q_gloss", "q_example"])))
 distance = "array_cosine_distance({0}, ?::FLOAT[384])"
