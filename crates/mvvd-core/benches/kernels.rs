@@ -1,4 +1,4 @@
-//! Nanoseconds per distance of every level, lance-linalg and a plain loop, near (in L2) and far (beyond it).
+//! Nanoseconds per distance of every level and a plain loop, near (in L2) and far (beyond it).
 //!
 //! Criterion's time is for a whole block; its throughput ("Melem/s") is distances per second. `docs/benchmarks.md` has
 //! the figures and how to run this.
@@ -9,10 +9,6 @@ use std::time::Duration;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use half::f16;
-use lance_linalg::distance::cosine::cosine_distance_batch;
-use lance_linalg::distance::dot::{dot, dot_distance_batch_into};
-use lance_linalg::distance::hamming::hamming;
-use lance_linalg::distance::l2::{l2, l2_distance_batch_into};
 use mvvd_core::kernels::Kernels;
 use mvvd_core::metric::Metric;
 
@@ -87,31 +83,6 @@ fn full(criterion: &mut Criterion) {
                         }
                     });
                 });
-                group.bench_function("lance", |b| {
-                    b.iter(|| {
-                        let query = black_box(&query[..]);
-                        let out = black_box(&mut single);
-                        match metric {
-                            Metric::L2Squared => l2_distance_batch_into(query, &rows, dim, out),
-                            Metric::Dot => dot_distance_batch_into(query, &rows, dim, out),
-                            _ => {
-                                for (out, found) in out.iter_mut().zip(cosine_distance_batch(query, &rows, dim)) {
-                                    *out = found;
-                                }
-                            }
-                        }
-                    });
-                });
-                if metric != Metric::Cosine {
-                    let pair = if metric == Metric::Dot { dot::<f32> } else { l2::<f32> };
-                    group.bench_function("lance one", |b| {
-                        b.iter(|| {
-                            for (row, out) in rows.chunks_exact(dim).zip(&mut single) {
-                                *out = pair(black_box(&query), row);
-                            }
-                        });
-                    });
-                }
                 group.bench_function("naive", |b| {
                     b.iter(|| {
                         for (row, out) in rows.chunks_exact(dim).zip(&mut single) {
@@ -145,13 +116,6 @@ fn half(criterion: &mut Criterion) {
                         kernels.distances_f16_at(metric, black_box(&query), &rows, &ordinals, black_box(&mut out))
                     });
                 });
-                if metric == Metric::L2Squared && block == "near" {
-                    let query: Vec<f16> = query.iter().map(|&x| f16::from_f32(x)).collect();
-                    let mut single = vec![0.0_f32; count];
-                    group.bench_function("lance", |b| {
-                        b.iter(|| l2_distance_batch_into(black_box(&query), &rows, dim, black_box(&mut single)));
-                    });
-                }
             }
         }
     }
@@ -163,21 +127,12 @@ fn bits(criterion: &mut Criterion) {
             let count = bytes / (dim / 8);
             let rows: Vec<u8> = floats(count * dim / 8).into_iter().map(|x| (x * 127.0) as i8 as u8).collect();
             let query = rows[..dim / 8].to_vec();
-            let (mut out, mut single) = (vec![0.0; count], vec![0.0_f32; count]);
+            let mut out = vec![0.0; count];
             for metric in [Metric::Hamming, Metric::Jaccard] {
                 let mut group = group(criterion, format!("bits {metric} {dim} {block}"), count);
                 for kernels in Kernels::available() {
                     group.bench_function(kernels.level(), |b| {
                         b.iter(|| kernels.distances_bits(metric, black_box(&query), &rows, black_box(&mut out)));
-                    });
-                }
-                if metric == Metric::Hamming {
-                    group.bench_function("lance", |b| {
-                        b.iter(|| {
-                            for (row, out) in rows.chunks_exact(dim / 8).zip(&mut single) {
-                                *out = hamming(black_box(&query), row);
-                            }
-                        });
                     });
                 }
             }
