@@ -1,6 +1,7 @@
 //! One query against a column: the part of a distance function that the exact search shares with SQL expressions.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::NullBuffer;
@@ -12,19 +13,20 @@ use mvvd_core::kernels::{
     distances_f32_at,
 };
 use mvvd_core::literal::{check_finite, different_dims, parse_bits, parse_dense, parse_sparse};
+use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
 
-use crate::distance::{Distance, Side};
+use crate::distance::{Distance, Form, Side};
 use crate::operand::{Operand, text_of, type_name};
 use crate::rows::{Row, bit_values, f16_values, f32_values};
 
 /// A distance with its query, ready to be computed over any part of a column. Cheap to share between threads.
 ///
 /// The distance functions of SQL use it too, so both give the same bits.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BoundDistance {
     distance: Distance,
-    query: Query,
+    query: Arc<Query>,
 }
 
 impl Distance {
@@ -59,16 +61,33 @@ impl Distance {
             return Err(Error::internal(format!("{column_type} holds no vectors")));
         }
         let query = Query::read(query, kind, column.dims())?;
-        if let (Query::Bits { bytes, dims }, DataType::FixedSizeBinary(width)) = (&query, column_type)
-            && bytes.len() != *width as usize
-        {
-            return Err(different_dims(column.dims().unwrap_or(*width as usize * 8), dims.unwrap_or(bytes.len() * 8)));
+        query.check_width(column_type, column.dims())?;
+        Ok(BoundDistance::new(*self, Arc::new(query)))
+    }
+
+    /// The least and the greatest value that the function can return, as far as the metric tells; NaN aside.
+    ///
+    /// Sums in f32 may leave a cosine a little beyond its range, which the range here allows for.
+    pub fn range(&self) -> (f64, f64) {
+        const ROUNDING: f64 = 1e-3;
+        let (least, greatest) = match self.metric {
+            Metric::L2 | Metric::L2Squared | Metric::L1 | Metric::Hamming => (0.0, f64::INFINITY),
+            Metric::Dot => (f64::NEG_INFINITY, f64::INFINITY),
+            Metric::Cosine => (-ROUNDING, 2.0 + ROUNDING),
+            Metric::Jaccard => (0.0, 1.0),
+        };
+        match self.form {
+            Form::Distance => (least, greatest),
+            Form::Similarity | Form::InnerProduct => (self.finish(greatest), self.finish(least)),
         }
-        Ok(BoundDistance { distance: *self, query })
     }
 }
 
 impl BoundDistance {
+    pub(crate) fn new(distance: Distance, query: Arc<Query>) -> Self {
+        Self { distance, query }
+    }
+
     /// The distance that it computes.
     pub fn distance(&self) -> Distance {
         self.distance
@@ -76,7 +95,7 @@ impl BoundDistance {
 
     /// Whether the query is NULL, so that every value is.
     pub fn is_null(&self) -> bool {
-        matches!(self.query, Query::Null)
+        matches!(*self.query, Query::Null)
     }
 
     /// Replaces the content of `out` with one value for each of `ordinals`, in that order, or for each row of `column`.
@@ -99,7 +118,7 @@ impl BoundDistance {
             return Err(Error::internal(format!("row {beyond} of a column of {} rows", column.len())));
         }
         self.measure(column, ordinals, out)?;
-        if self.distance.form != crate::distance::Form::Distance {
+        if self.distance.form != Form::Distance {
             out.iter_mut().for_each(|value| *value = self.distance.finish(*value));
         }
         let nulls = column.nulls().filter(|nulls| nulls.null_count() > 0);
@@ -112,7 +131,7 @@ impl BoundDistance {
     fn measure(&self, column: &dyn Array, ordinals: Option<&[u32]>, out: &mut [f64]) -> Result<()> {
         let metric = self.distance.metric;
         let other_type = || Error::internal(format!("a query for another type of column than {}", column.data_type()));
-        match (&self.query, column.data_type()) {
+        match (&*self.query, column.data_type()) {
             (Query::Dense(query), DataType::FixedSizeList(item, width)) => {
                 if query.len() != *width as usize {
                     return Err(different_dims(*width as usize, query.len()));
@@ -153,7 +172,7 @@ impl BoundDistance {
 }
 
 /// The value on one side of a distance, read once.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Query {
     Null,
     Dense(Vec<f32>),
@@ -242,6 +261,26 @@ impl Query {
                 Ok(Self::Sparse { indices: indices.to_vec(), values: values.to_vec(), dims: None })
             }
             _ => Err(wrong()),
+        }
+    }
+
+    /// Checks what [`Query::read`] cannot: bits know their number only up to a byte.
+    pub(crate) fn check_width(&self, column_type: &DataType, dims: Option<usize>) -> Result<()> {
+        if let (Self::Bits { bytes, dims: own }, DataType::FixedSizeBinary(width)) = (self, column_type)
+            && bytes.len() != *width as usize
+        {
+            return Err(different_dims(dims.unwrap_or(*width as usize * 8), own.unwrap_or(bytes.len() * 8)));
+        }
+        Ok(())
+    }
+
+    /// `Dense`, `Sparse` or `Bit`; none for NULL.
+    pub(crate) fn kind(&self) -> Option<VectorKind> {
+        match self {
+            Self::Null => None,
+            Self::Dense(_) => Some(VectorKind::Dense),
+            Self::Bits { .. } => Some(VectorKind::Bit),
+            Self::Sparse { .. } => Some(VectorKind::Sparse),
         }
     }
 

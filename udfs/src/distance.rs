@@ -8,13 +8,12 @@ use arrow::datatypes::DataType;
 use datafusion::functions_nested::cosine_distance::cosine_distance_udf;
 use datafusion::functions_nested::inner_product::inner_product_udf;
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
-use datafusion::scalar::ScalarValue;
 use mvvd_core::kernels::{distance_bits, distance_f16, distance_f32, distance_f32_f16, distance_sparse};
 use mvvd_core::literal::different_dims;
 use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind};
 
-use crate::bound::Query;
+use crate::bound::{BoundDistance, Query};
 use crate::function::{Arg, Call, Returns, VectorFunction, VectorUdf};
 use crate::operand::{Operand, field_type_name, kind_of_text, text_of};
 use crate::rows::{Row, Source};
@@ -77,7 +76,15 @@ impl Distance {
             "inner_product" => Some(inner_product_udf()),
             _ => None,
         };
-        VectorUdf::udf(DistanceFunction { distance: self, original })
+        VectorUdf::udf(DistanceFunction { distance: self, original, query: None })
+    }
+
+    /// The function with its query inside: the first argument is the column, the second is a short name of the query.
+    ///
+    /// A plan copies, compares and shows its literals dozens of times; a query of a thousand numbers that travels
+    /// behind one pointer costs nothing there.
+    pub(crate) fn udf_of(self, query: Arc<Query>) -> Arc<ScalarUDF> {
+        VectorUdf::udf(DistanceFunction { distance: self, original: None, query: Some(query) })
     }
 
     /// Checks that two arguments can be compared, and says as what kind of vectors: `Dense`, `Sparse` or `Bit`.
@@ -164,6 +171,12 @@ pub fn distance_of(udf: &ScalarUDF) -> Option<Distance> {
     VectorUdf::of(udf)?.distance()
 }
 
+/// The distance from the first argument to the query that a function carries, if it carries one.
+pub fn bound_distance_of(udf: &ScalarUDF) -> Option<BoundDistance> {
+    let function = VectorUdf::of(udf)?;
+    Some(BoundDistance::new(function.distance()?, Arc::clone(function.query()?)))
+}
+
 /// Every distance function.
 pub(crate) const ALL: [Distance; 9] = {
     use Form::{Distance as Plain, InnerProduct, Similarity};
@@ -187,6 +200,8 @@ pub(crate) const ALL: [Distance; 9] = {
 struct DistanceFunction {
     distance: Distance,
     original: Option<Arc<ScalarUDF>>,
+    /// See [`Distance::udf_of`].
+    query: Option<Arc<Query>>,
 }
 
 impl VectorFunction for DistanceFunction {
@@ -224,6 +239,10 @@ impl VectorFunction for DistanceFunction {
     }
 
     fn invoke(&self, call: &Call) -> Result<ColumnarValue> {
+        if let Some(query) = &self.query {
+            let array = self.query_and_column(call, query, 0)?;
+            return call.finish(array);
+        }
         let scalar = |i: usize| match &call.args[i] {
             ColumnarValue::Scalar(value) => Some(value),
             ColumnarValue::Array(_) => None,
@@ -236,8 +255,12 @@ impl VectorFunction for DistanceFunction {
         let kind = self.distance.family(&side(0), &side(1))?;
         // Of two scalars, the second is the query.
         let array = match (scalar(0), scalar(1)) {
-            (_, Some(query)) => self.query_and_column(call, kind, query, 0)?,
-            (Some(query), None) => self.query_and_column(call, kind, query, 1)?,
+            (_, Some(query)) => {
+                self.query_and_column(call, &Arc::new(Query::read(query, kind, call.operand(0).dims())?), 0)?
+            }
+            (Some(query), None) => {
+                self.query_and_column(call, &Arc::new(Query::read(query, kind, call.operand(1).dims())?), 1)?
+            }
             (None, None) => self.row_by_row(call, kind)?,
         };
         call.finish(array)
@@ -250,21 +273,26 @@ impl VectorFunction for DistanceFunction {
     fn original(&self) -> Option<&Arc<ScalarUDF>> {
         self.original.as_ref()
     }
+
+    fn query(&self) -> Option<&Arc<Query>> {
+        self.query.as_ref()
+    }
 }
 
 impl DistanceFunction {
-    fn query_and_column(&self, call: &Call, kind: VectorKind, query: &ScalarValue, column: usize) -> Result<ArrayRef> {
+    fn query_and_column(&self, call: &Call, query: &Arc<Query>, column: usize) -> Result<ArrayRef> {
         let (operand, array) = (call.operand(column), call.array(column)?);
         if operand.is_vector() {
-            let bound = self.distance.bind(array.data_type(), operand.vector_type(), query)?;
+            query.check_width(array.data_type(), operand.dims())?;
+            let bound = BoundDistance::new(self.distance, Arc::clone(query));
             let mut values = Vec::new();
             let nulls = bound.evaluate(&array, None, &mut values)?;
             return Ok(Arc::new(Float64Array::new(values.into(), nulls)));
         }
-        let query = Query::read(query, kind, operand.dims())?;
         let Some(query_row) = query.row() else {
             return Ok(Arc::new(Float64Array::new_null(array.len())));
         };
+        let kind = query.kind().expect("a query with a row has a kind");
         let source = Source::read(array, operand, kind, query.dims())?;
         let rows = source.rows()?;
         self.each_row(source.len(), source.nulls().cloned(), |i| self.distance.of(rows.get(i)?, query_row))

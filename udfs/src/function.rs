@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 use mvvd_core::vector_type::may_be_vector;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
 
+use crate::bound::Query;
 use crate::distance::Distance;
 use crate::error::to_df;
 use crate::name;
@@ -51,6 +52,11 @@ pub(crate) trait VectorFunction: Debug + Send + Sync + 'static {
 
     /// The distance that the function computes, if it is one.
     fn distance(&self) -> Option<Distance> {
+        None
+    }
+
+    /// The query that the function carries; see [`Distance::udf_of`].
+    fn query(&self) -> Option<&Arc<Query>> {
         None
     }
 
@@ -172,7 +178,12 @@ fn delegate<'a>(function: &'a dyn VectorFunction, fields: &[FieldRef]) -> Option
 
 impl PartialEq for VectorUdf {
     fn eq(&self, other: &Self) -> bool {
-        self.function.name() == other.function.name()
+        let same_query = match (self.function.query(), other.function.query()) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+            _ => false,
+        };
+        same_query && self.function.name() == other.function.name()
     }
 }
 

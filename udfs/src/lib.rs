@@ -47,7 +47,7 @@ use datafusion::prelude::SessionContext;
 pub use array::ARRAY;
 pub use bound::BoundDistance;
 pub use convert::{canonical_uuid, check_json};
-pub use distance::{Distance, Form, distance_of};
+pub use distance::{Distance, Form, bound_distance_of, distance_of};
 pub use error::to_df;
 pub use literals::VectorLiterals;
 pub use operators::VectorOperators;

@@ -12,8 +12,8 @@
 //! | `v IN ('[1,2]')`, `coalesce(v, '[1,2]')`, CASE | the text has the type of `v` |
 //! | `avg(x)`, `sum(x)` over numbers | DataFusion's own |
 //!
-//! The query of a distance stays text, and lists become text: a plan shows and hashes its literals dozens of times, and
-//! writing 768 numbers each time would cost more than the search. The distance reads the text once per use.
+//! Where one side of a distance is a vector that is known, the function carries it, and the plan shows a short name of
+//! it: a plan copies, shows and compares its literals dozens of times, which would cost more than the search.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -33,9 +33,11 @@ use datafusion::optimizer::AnalyzerRule;
 use mvvd_core::vector_type::TYPE_KEY;
 use mvvd_core::{Result, VectorKind, VectorType};
 
+use crate::bound::Query;
 use crate::convert::{self, Target};
 use crate::error::to_df;
 use crate::function::{Arg, VectorFunction, VectorUdf, is_plain, return_field};
+use crate::name::label;
 use crate::operand::{Operand, kind_of_text, text_of};
 use crate::operators::query_kind;
 use crate::written::{Written, literal_field, may_be_written, query_literal, text_literal, vector_literal, written};
@@ -108,9 +110,7 @@ fn is_candidate(expr: &Expr) -> bool {
     let source =
         |expr: &Expr| may_be_written(expr) || matches!(expr, Expr::Placeholder(Placeholder { field: None, .. }));
     match expr {
-        Expr::ScalarFunction(call) => {
-            VectorUdf::of(&call.func).is_some() || call.func.name() == array::ARRAY || coalesce::is(&call.func)
-        }
+        Expr::ScalarFunction(call) => needs_types(call) || call.func.name() == array::ARRAY || coalesce::is(&call.func),
         Expr::Cast(cast) => to_type(&cast.field),
         Expr::TryCast(cast) => to_type(&cast.field),
         Expr::AggregateFunction(call) => aggregate::original(&call.func).is_some(),
@@ -127,6 +127,11 @@ fn is_candidate(expr: &Expr) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether a call is one of ours, and not one that this rule has finished.
+fn needs_types(call: &ScalarFunction) -> bool {
+    VectorUdf::of(&call.func).is_some_and(|function| function.query().is_none())
 }
 
 fn is_comparison(op: Operator) -> bool {
@@ -148,7 +153,7 @@ fn looks_like_vector(expr: &Expr) -> bool {
 /// Functions and casts over values that are written out, before those become plain lists.
 fn rewrite_down(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
     match expr {
-        Expr::ScalarFunction(call) if VectorUdf::of(&call.func).is_some() => type_arguments(call, schema),
+        Expr::ScalarFunction(call) if needs_types(&call) => type_arguments(call, schema),
         Expr::Cast(_) | Expr::TryCast(_) => fold_cast(expr),
         other => Ok(Transformed::no(other)),
     }
@@ -168,8 +173,10 @@ fn rewrite_up(expr: Expr, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
                 None => Ok(Transformed::no(expr)),
             }
         }
-        Expr::ScalarFunction(call) if VectorUdf::of(&call.func).is_some_and(|f| f.distance().is_some()) => {
-            write_queries(call).map_err(to_df)
+        Expr::ScalarFunction(call)
+            if VectorUdf::of(&call.func).is_some_and(|f| f.distance().is_some() && f.query().is_none()) =>
+        {
+            carry_query(call, schema)
         }
         Expr::ScalarFunction(mut call) if coalesce::is(&call.func) => {
             let ty = vector_among(call.args.iter(), schema)?;
@@ -440,14 +447,40 @@ fn check(function: &dyn VectorFunction, args: &[Expr], fields: &[FieldRef]) -> R
     return_field(function, &args, true).map(|_| ())
 }
 
-/// The vectors that a cast or a parameter has put into a distance, as text.
-fn write_queries(mut call: ScalarFunction) -> Result<Transformed<Expr>> {
-    let mut transformed = false;
-    for arg in &mut call.args {
-        if let Some(text) = text_literal(arg)? {
-            *arg = text;
-            transformed = true;
-        }
+/// A distance between a column and a vector that is written out, or that a parameter or a cast has put there, becomes
+/// a function that carries the vector, read once; see [`Distance::udf_of`](crate::distance::Distance::udf_of).
+fn carry_query(call: ScalarFunction, schema: &DFSchema) -> DfResult<Transformed<Expr>> {
+    let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
+    let function = VectorUdf::of(&call.func).expect("the caller has looked");
+    let (Some(distance), [left, right]) = (function.distance(), call.args.as_slice()) else {
+        return unchanged(call);
+    };
+    let (column, query) = match (left, right) {
+        (Expr::Literal(..), Expr::Literal(..)) => return unchanged(call),
+        (column, query @ Expr::Literal(..)) | (query @ Expr::Literal(..), column) => (column, query),
+        _ => return unchanged(call),
+    };
+    let Expr::Literal(value, metadata) = query else { return unchanged(call) };
+    let query_field = literal_field(value, metadata.as_ref());
+    let (operand, query_operand) = (Operand::of_field(&*field_of(column, schema)?), Operand::of_field(&query_field));
+    if value.is_null() || !operand.is_vector() || !(query_operand.is_vector() || query_operand == Operand::Text) {
+        return unchanged(call);
     }
-    Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
+    // Bits and sparse vectors say how many dimensions they have in their metadata; their text says it too.
+    let text = match query_operand.kind() {
+        Some(VectorKind::Bit | VectorKind::Sparse) => text_literal(query).map_err(to_df)?,
+        _ => None,
+    };
+    let value = match &text {
+        Some(Expr::Literal(text, _)) => text,
+        _ => value,
+    };
+    let kind = match operand.kind() {
+        Some(VectorKind::Half) | None => VectorKind::Dense,
+        Some(kind) => kind,
+    };
+    let Some(label) = label(value) else { return unchanged(call) };
+    let query = Query::read(value, kind, operand.dims()).map_err(to_df)?;
+    let args = vec![column.clone(), Expr::Literal(ScalarValue::from(label), None)];
+    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(distance.udf_of(Arc::new(query)), args))))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array};
 use arrow::compute::{concat, take};
+use mvvd_core::kernels::prefer_large_pages;
 use mvvd_core::{Ordinal, Result, RowId, TableSchema};
 use roaring::RoaringBitmap;
 
@@ -153,7 +154,9 @@ impl Chunk {
                 })
                 .collect::<Result<Vec<ArrayRef>>>()?;
             let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            columns.push((column.id, concat(&parts)?));
+            let merged = concat(&parts)?;
+            prefer_large_pages(&merged);
+            columns.push((column.id, merged));
         }
         let ids: Vec<u64> = chunks
             .iter()

@@ -14,15 +14,15 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use mvvd_storage::Place;
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use super::heap::{Candidate, Heap, PlaceOrd, order_f64};
-use super::score::{BoundScore, Score};
+use super::heap::{Candidate, Heap, PlaceOrd, order_f64, value_of_bound};
+use super::score::{BoundScore, Score, Scored};
 use crate::bridge::compute;
 use crate::error::{from_df, to_df};
 use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
@@ -85,7 +85,7 @@ impl ExactTopKExec {
         })
     }
 
-    fn search(&self) -> Result<Search> {
+    fn search(&self, distances: Count) -> Result<Search> {
         let types = self.score.key_types()?;
         let first_is_f64 = types.first() == Some(&DataType::Float64);
         let sort_field = |(ty, key): (&DataType, &Key)| SortField::new_with_options(ty.clone(), key.options);
@@ -105,6 +105,7 @@ impl ExactTopKExec {
             k: self.k,
             bound: AtomicU64::new(u64::MAX),
             cancelled: Arc::new(AtomicBool::new(false)),
+            distances,
         })
     }
 }
@@ -122,6 +123,8 @@ struct Search {
     /// The smallest bound that any thread has reached; rows beyond it cannot win anywhere.
     bound: AtomicU64,
     cancelled: Arc<AtomicBool>,
+    /// Distances that were computed, for EXPLAIN ANALYZE.
+    distances: Count,
 }
 
 impl Search {
@@ -153,11 +156,14 @@ impl Search {
         if selected.as_ref().is_some_and(Array::is_empty) {
             return Ok((heap, Some(converter)));
         }
-        let keys = self.score.evaluate(&self.scan, chunk, piece.range.clone(), selected.as_ref())?;
+        let bound = heap.bound().min(self.bound.load(Ordering::Relaxed));
+        let reach = self.first.and_then(|options| value_of_bound(bound, options));
+        let Scored { rows: selected, keys, distances } =
+            self.score.evaluate(&self.scan, chunk, piece.range.clone(), selected, reach)?;
+        self.distances.add(distances);
         let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
 
-        // Most rows fall out here, by one comparison.
-        let bound = heap.bound().min(self.bound.load(Ordering::Relaxed));
+        // Most of the others fall out here, by one comparison.
         let (firsts, survivors): (Vec<u64>, Vec<u32>) = match self.first {
             Some(options) => {
                 let first = keys[0].as_primitive::<Float64Type>();
@@ -314,6 +320,7 @@ impl ExecutionPlan for ExactTopKExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
         let scored = MetricBuilder::new(&self.metrics).counter("rows_read", partition);
+        let distances = MetricBuilder::new(&self.metrics).counter("distances", partition);
         let time = MetricBuilder::new(&self.metrics).elapsed_compute(partition);
         let (schema, output, pool) = (self.schema(), self.output.clone(), Arc::clone(&self.pool));
         let reservation = MemoryConsumer::new("top-k").register(context.memory_pool());
@@ -330,7 +337,7 @@ impl ExecutionPlan for ExactTopKExec {
         };
         let out_schema = Arc::clone(&schema);
         let batch = async move {
-            let search = plan.search()?;
+            let search = plan.search(distances)?;
             // One heap a thread, and the one that they are merged into.
             let entries = search.k.min(search.scan.snapshot.live()) * (pool.current_num_threads() + 1);
             reservation.try_grow(entries * (size_of::<Candidate>() + KEY_BYTES * search.rest.len()))?;

@@ -83,6 +83,15 @@ pub(crate) fn order_f64(value: Option<f64>, options: SortOptions) -> u64 {
     if options.descending { !ordered } else { ordered }
 }
 
+/// The number behind a [`Heap::bound`], where every NULL and NaN lies beyond it; none where there is no such number.
+pub(crate) fn value_of_bound(bound: u64, options: SortOptions) -> Option<f64> {
+    if options.descending || options.nulls_first {
+        return None;
+    }
+    let bits = if bound >> 63 == 1 { bound ^ 1 << 63 } else { !bound };
+    Some(f64::from_bits(bits)).filter(|value| value.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +110,11 @@ mod tests {
         assert_eq!(order_f64(Some(-0.0), asc), order_f64(Some(0.0), asc));
         assert_eq!(order_f64(Some(-f64::NAN), asc), order_f64(Some(f64::NAN), asc));
         assert!(order_f64(None, asc) > order_f64(Some(f64::NAN), asc));
+        for value in [-1.5, 0.0, 1e-300, 7.25] {
+            assert_eq!(value_of_bound(order_f64(Some(value), asc), asc), Some(value));
+        }
+        assert_eq!(value_of_bound(u64::MAX, asc), None, "no bound yet");
+        assert_eq!(value_of_bound(order_f64(Some(f64::NAN), asc), asc), None);
         let desc = SortOptions { descending: true, nulls_first: false };
         assert!(order_f64(Some(2.0), desc) < order_f64(Some(1.0), desc));
         assert!(order_f64(None, desc) > order_f64(Some(f64::NEG_INFINITY), desc));

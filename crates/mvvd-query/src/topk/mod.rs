@@ -2,6 +2,7 @@
 //!
 //! - `rule` recognises the plan and replaces it;
 //! - `score` computes the sort keys of a block of rows, distances straight from the column buffers;
+//! - `sum` says when a row of a weighted sum cannot win any more, so that its other distances are not computed;
 //! - `heap` keeps the k best rows in a total order;
 //! - `exec` runs both over all rows on the search threads and fetches the other columns for the winners only.
 
@@ -9,5 +10,6 @@ mod exec;
 mod heap;
 mod rule;
 mod score;
+mod sum;
 
 pub(crate) use rule::ExactTopK;
