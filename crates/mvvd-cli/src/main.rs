@@ -1,5 +1,6 @@
 //! `mvvd`: what runs, in which order, and with which exit status?
 
+mod admin;
 mod args;
 mod command;
 mod complete;
@@ -13,12 +14,14 @@ mod output;
 mod progress;
 mod repl;
 mod script;
+mod serve;
 mod shell;
 
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::args::{Args, Work};
+use crate::args::{Args, Mode, Work};
 use crate::error::{Failure, tell};
 use crate::shell::Shell;
 
@@ -31,12 +34,6 @@ const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let (args, work) = args::parse();
-    if let Some(dir) = &args.db {
-        tell(&format!(
-            "warning: this version keeps all data in memory: nothing will be saved to \"{}\"\n",
-            dir.display()
-        ));
-    }
     match run(&args, &work) {
         Ok(()) | Err(Failure::ClosedPipe) => ExitCode::SUCCESS,
         Err(Failure::Told) => ExitCode::from(SQL_ERROR),
@@ -51,7 +48,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn run_mode(args: &Args, mode: &Mode) -> Result<(), Failure> {
+    let db = args.db.as_deref().unwrap_or(Path::new(""));
+    match mode {
+        Mode::Serve(serve) => serve::run(args, serve),
+        Mode::Check(check) => admin::check(args, check, db),
+        Mode::Stats(stats) => admin::stats(args, stats, db),
+        Mode::Backup(backup) => admin::backup(args, backup, db),
+        Mode::Restore(restore) => admin::restore(args, restore, db),
+        Mode::RotateKey(rotate) => admin::rotate_key(args, rotate, db),
+    }
+}
+
 fn run(args: &Args, work: &[Work]) -> Result<(), Failure> {
+    if let Some(mode) = &args.mode {
+        return run_mode(args, mode);
+    }
     let mut shell = Shell::new(args)?;
     if !work.is_empty() {
         return work.iter().try_for_each(|work| match work {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::env;
 use std::future::{Future, pending};
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::error::{Failure, Place, render, tell};
 use crate::lexer::Piece;
 use crate::output::{Format, Target, Vectors, View, plain, printer};
 use crate::progress::{Feedback, LOOK_EVERY};
-use mvvd_query::{Answer, Config, Progress, Session, Value};
+use mvvd_query::{Answer, Config, Directory, Progress, Session, Storage, Value};
 
 /// Width of a terminal that does not say.
 const WIDTH_DEFAULT: usize = 80;
@@ -71,6 +72,31 @@ impl Color {
     }
 }
 
+/// The database that the command line asks for.
+pub(crate) fn config(args: &Args) -> Config {
+    let storage = match &args.db {
+        None => Storage::Memory,
+        Some(path) => Storage::Directory(directory(args, path)),
+    };
+    Config {
+        storage,
+        versions_kept: args.versions_kept.map(usize::from),
+        memory_limit_bytes: args.memory_limit,
+        threads: args.threads.map(usize::from),
+    }
+}
+
+/// The database in a directory, opened as the command line asks for.
+pub(crate) fn directory(args: &Args, path: &Path) -> Directory {
+    Directory {
+        durability: args.durability.into(),
+        read_only: args.read_only,
+        flush_bytes: args.flush_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        key: crate::admin::key(args.key_file.as_ref(), args.key_env.as_ref()),
+        ..Directory::new(path)
+    }
+}
+
 impl Shell {
     pub(crate) fn new(args: &Args) -> Result<Self> {
         // Statements run on the database's own threads; this thread waits, listens to signals and prints.
@@ -79,10 +105,9 @@ impl Shell {
             .build()
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start: {}", plain(&e))))?;
         let feedback = Arc::new(Feedback::default());
-        let config = Config { memory_limit_bytes: args.memory_limit, threads: args.threads.map(usize::from) };
         let progress = (!args.quiet && io::stderr().is_terminal()).then(|| Arc::clone(&feedback) as Arc<dyn Progress>);
         Ok(Self {
-            engine: Rc::new(Engine::open(config, progress)),
+            engine: Rc::new(Engine::open(config(args), progress)),
             runtime,
             feedback,
             color: Color::detect(),

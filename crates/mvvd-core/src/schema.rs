@@ -68,6 +68,33 @@ impl TableSchema {
         Ok(schema)
     }
 
+    /// A schema as it was stored: columns with their ids, the id of the key column, and the next free id.
+    pub fn restored(
+        columns: Vec<Column>,
+        primary_key: Option<u32>,
+        timestamps: bool,
+        next_column_id: u32,
+    ) -> Result<Self> {
+        let wrong = |what: String| Error::new(crate::ErrorKind::Corrupt, format!("a stored schema {what}"));
+        if columns.is_empty() || columns.len() > COLUMNS_MAX {
+            return Err(wrong(format!("has {} columns", columns.len())));
+        }
+        if let Some(column) = columns.iter().find(|column| column.id >= next_column_id) {
+            return Err(wrong(format!("has a column with id {} beyond {next_column_id}", column.id)));
+        }
+        if primary_key.is_some_and(|key| !columns.iter().any(|column| column.id == key)) {
+            return Err(wrong("lacks its key column".to_owned()));
+        }
+        let mut schema = Self { columns, primary_key, timestamps, next_column_id, arrow: Arc::new(Schema::empty()) };
+        schema.rebuild();
+        Ok(schema)
+    }
+
+    /// The id that the next new column gets.
+    pub fn next_column_id(&self) -> u32 {
+        self.next_column_id
+    }
+
     /// The columns, in order.
     pub fn columns(&self) -> &[Column] {
         &self.columns

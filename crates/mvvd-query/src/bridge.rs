@@ -15,6 +15,9 @@ use tokio::sync::oneshot;
 /// Stack of each thread that plans or runs statements. Only what is used is ever taken from the system.
 const STACK_BYTES: usize = 64 << 20;
 
+/// Most threads that wait for files and locks; more statements wait for a thread.
+const BLOCKING_THREADS_MAX: usize = 64;
+
 /// The threads of one database.
 #[derive(Debug)]
 pub(crate) struct Bridge {
@@ -31,6 +34,7 @@ impl Bridge {
             .worker_threads(threads)
             .thread_stack_size(STACK_BYTES)
             .thread_name("mvvd-query")
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
             .enable_all()
             .build()
             .map_err(|e| failed(e.to_string()))?;
@@ -63,6 +67,20 @@ impl Bridge {
             Ok(result) => result,
             Err(e) if e.is_cancelled() => Err(Error::new(ErrorKind::Cancelled, "cancelled")),
             Err(e) => Err(Error::internal(format!("a statement stopped by a bug: {}", panic_text(e)))),
+        }
+    }
+
+    /// Runs `work`, which may wait for a file or a lock, without holding up other statements.
+    ///
+    /// Once begun it runs to its end, even if nobody waits any more.
+    pub(crate) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let runtime = self.runtime.as_ref().expect("the runtime lives as long as the database");
+        match runtime.spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(e) => Err(Error::internal(format!("a write stopped by a bug: {}", panic_text(e)))),
         }
     }
 

@@ -13,6 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use mvvd_storage::{Database, Snapshot};
 use parking_lot::{Mutex, RwLock};
 
+use crate::reach::Reach;
 use crate::scan_exec::{Scan, ScanExec, with_row_id};
 use crate::system_tables;
 
@@ -27,12 +28,22 @@ pub(crate) const ROWS: &str = "__mvvd_rows";
 /// Relations that live for one statement: files, and rows on their way through a write.
 pub(crate) const SCRATCH: &str = "__mvvd_scratch";
 
+/// Which version of a table a statement reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Changes that are as durable as the database promises.
+    Durable,
+    /// All changes that are recorded: what the next change builds on.
+    Newest,
+}
+
 /// The catalog as one session sees it.
 pub(crate) struct Catalog {
     database: Arc<Database>,
     scratch: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
     /// The tables that the statement has met, each at the version that it met first.
     met: Mutex<HashMap<String, Arc<Snapshot>>>,
+    reads: Reads,
     settings: Arc<RwLock<crate::Settings>>,
 }
 
@@ -44,15 +55,16 @@ impl fmt::Debug for Catalog {
 
 impl Catalog {
     pub(crate) fn new(database: Arc<Database>, settings: Arc<RwLock<crate::Settings>>) -> Arc<Self> {
-        Arc::new(Self { database, scratch: Arc::default(), met: Mutex::default(), settings })
+        Arc::new(Self { database, scratch: Arc::default(), met: Mutex::default(), reads: Reads::Durable, settings })
     }
 
     /// The catalog for one statement.
-    pub(crate) fn for_statement(&self) -> Self {
+    pub(crate) fn for_statement(&self, reads: Reads) -> Self {
         Self {
             database: Arc::clone(&self.database),
             scratch: Arc::clone(&self.scratch),
             met: Mutex::default(),
+            reads,
             settings: Arc::clone(&self.settings),
         }
     }
@@ -62,7 +74,11 @@ impl Catalog {
         if let Some(snapshot) = met.get(name) {
             return Some(Arc::clone(snapshot));
         }
-        let snapshot = self.database.find(name)?.snapshot();
+        let table = self.database.find(name)?;
+        let snapshot = match self.reads {
+            Reads::Durable => table.snapshot(),
+            Reads::Newest => table.head(),
+        };
         met.insert(name.to_owned(), Arc::clone(&snapshot));
         Some(snapshot)
     }
@@ -196,7 +212,8 @@ impl TableProvider for Source {
             .map(|filter| state.create_physical_expr(filter.clone(), &full))
             .collect::<Result<Vec<_>>>()?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let scan = Scan { table: self.name.clone(), snapshot: Arc::clone(&self.snapshot), projection, filters };
+        let reach = Reach::of(&self.snapshot, &filters)?;
+        let scan = Scan { table: self.name.clone(), snapshot: Arc::clone(&self.snapshot), projection, filters, reach };
         Ok(Arc::new(ScanExec::new(scan, limit, state.config().target_partitions())?))
     }
 

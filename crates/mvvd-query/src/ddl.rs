@@ -22,7 +22,7 @@ use crate::prepare::{cast_to, normal};
 use crate::session::Session;
 
 /// A column as declared.
-struct Declared {
+pub(crate) struct Declared {
     field: Field,
     default: Option<Expr>,
     primary_key: bool,
@@ -77,10 +77,12 @@ impl Session {
             }
         };
         let _lock = self.engine.locks.lock(&name).await;
-        let added = match create.or_replace {
-            true => self.engine.database.add_or_replace(&name, table),
-            false => self.engine.database.add(&name, table),
+        let (database, replace) = (Arc::clone(&self.engine.database), create.or_replace);
+        let add = move || match replace {
+            true => database.add_or_replace(&name, table),
+            false => database.add(&name, table),
         };
+        let added = self.engine.bridge.block(add).await;
         match added {
             Err(e) if create.if_not_exists && e.kind() == mvvd_core::ErrorKind::AlreadyExists => {}
             other => drop(other?),
@@ -103,7 +105,8 @@ impl Session {
         for name in &names {
             locks.push(self.engine.locks.lock(name).await);
         }
-        self.engine.database.drop_all(&names)?;
+        let database = Arc::clone(&self.engine.database);
+        self.engine.bridge.block(move || database.drop_all(&names)).await?;
         Ok(Answer::done("DROP TABLE"))
     }
 
@@ -117,9 +120,7 @@ impl Session {
             locks.push(self.engine.locks.lock(name).await);
         }
         let tables = names.iter().map(|name| self.engine.database.table(name)).collect::<Result<Vec<_>>>()?;
-        tables.iter().for_each(|table| {
-            table.truncate();
-        });
+        self.engine.bridge.block(move || tables.iter().try_for_each(|table| table.truncate()?.wait())).await?;
         Ok(Answer::done("TRUNCATE TABLE"))
     }
 
@@ -142,8 +143,8 @@ impl Session {
             locks.push(self.engine.locks.lock(name).await);
         }
         let table = self.engine.database.table(&name)?;
-        let has_rows = table.snapshot().live() > 0;
-        let mut schema = TableSchema::clone(table.snapshot().schema());
+        let has_rows = table.head().live() > 0;
+        let mut schema = TableSchema::clone(table.head().schema());
         let mut renamed = None;
         for operation in alter.operations {
             match operation {
@@ -190,10 +191,14 @@ impl Session {
                 }
             }
         }
-        if let Some(new) = renamed {
-            self.engine.database.rename(&name, &new)?;
-        }
-        table.alter(|_| Ok(schema))?;
+        let database = Arc::clone(&self.engine.database);
+        let alter = move || {
+            if let Some(new) = renamed {
+                database.rename(&name, &new)?;
+            }
+            table.alter(|_| Ok(schema))?.wait()
+        };
+        self.engine.bridge.block(alter).await?;
         Ok(Answer::done("ALTER TABLE"))
     }
 
@@ -257,7 +262,7 @@ impl Session {
 }
 
 /// The table of a CREATE TABLE AS with its rows, before anybody can see it.
-fn fill_table(
+pub(crate) fn fill_table(
     declared: &[Declared],
     key: Option<String>,
     timestamps: bool,
@@ -294,7 +299,7 @@ fn fill_table(
     let batches = batches.into_iter().map(|batch| with_times(batch, &schema, now)).collect::<Result<Vec<_>>>()?;
     let batches = batches.iter().map(|batch| to_table(batch, &schema)).collect::<Result<Vec<_>>>()?;
     let table = Table::new(schema);
-    table.append(&batches)?;
+    table.append(&batches)?.wait()?;
     Ok(table)
 }
 

@@ -23,7 +23,7 @@ use futures::StreamExt;
 use mvvd_core::convert::to_vectors;
 use mvvd_core::schema::{CREATED_AT, UPDATED_AT, sql_type};
 use mvvd_core::{Error, Result, RowId, TableSchema, VectorType};
-use mvvd_storage::{Key, Snapshot, Table, keys_of};
+use mvvd_storage::{Key, Place, Snapshot, Table, keys_of};
 use parking_lot::Mutex;
 
 use crate::Value;
@@ -38,6 +38,9 @@ use crate::rewrite::values_with_subqueries;
 use crate::scan_exec::{ROW_ID, with_row_id};
 use crate::session::Session;
 
+/// The right to write a table.
+pub(crate) type WriteLock = tokio::sync::OwnedMutexGuard<()>;
+
 /// One writer a table, from the first read of a statement to its commit.
 #[derive(Debug, Default)]
 pub(crate) struct WriteLocks {
@@ -46,7 +49,7 @@ pub(crate) struct WriteLocks {
 
 impl WriteLocks {
     /// Waits for the table's writer and becomes it. Taking several locks is done in order of their names.
-    pub(crate) async fn lock(&self, table: &str) -> tokio::sync::OwnedMutexGuard<()> {
+    pub(crate) async fn lock(&self, table: &str) -> WriteLock {
         let lock = {
             let mut tables = self.tables.lock();
             // Locks that nobody holds or waits for are forgotten.
@@ -73,9 +76,9 @@ impl Session {
             return Err(Error::unsupported("INSERT takes a table name"));
         };
         let name = table_name(name)?;
-        let _lock = self.engine.locks.lock(&name).await;
+        let lock = self.engine.locks.lock(&name).await;
         let table = self.engine.database.table(&name)?;
-        let snapshot = table.snapshot();
+        let snapshot = table.head();
         let schema = snapshot.schema();
         let columns = insert_columns(&insert.columns, schema)?;
         let rows = self.insert_rows(insert.source, columns, schema, params).await?;
@@ -83,14 +86,14 @@ impl Session {
         let change = match &insert.on {
             None => Change { remove: Vec::new(), add: rows },
             Some(OnInsert::OnConflict(conflict)) => {
-                self.resolve_conflicts(&table, &snapshot, &alias, rows, conflict, params).await?
+                self.resolve_conflicts(&snapshot, &alias, rows, conflict, params).await?
             }
             Some(_) => {
                 return Err(Error::unsupported("ON DUPLICATE KEY is not supported")
                     .with_hint("use ON CONFLICT (key) DO UPDATE SET …"));
             }
         };
-        self.commit("INSERT", &alias, &table, change, insert.returning, params).await
+        self.commit("INSERT", &alias, table, change, insert.returning, params, lock).await
     }
 
     pub(crate) async fn update_statement(&self, update: ast::Update, params: &[Value]) -> Result<Answer> {
@@ -102,9 +105,9 @@ impl Session {
             return Err(Error::unsupported("this form of UPDATE is not supported"));
         }
         let (name, alias) = target(&update.table)?;
-        let _lock = self.engine.locks.lock(&name).await;
+        let lock = self.engine.locks.lock(&name).await;
         let table = self.engine.database.table(&name)?;
-        let schema = Arc::clone(table.snapshot().schema());
+        let schema = Arc::clone(table.head().schema());
         let mut from = vec![rows_relation(&name, &alias)];
         match update.from {
             Some(ast::UpdateTableFromKind::BeforeSet(more) | ast::UpdateTableFromKind::AfterSet(more)) => {
@@ -113,7 +116,7 @@ impl Session {
             None => {}
         }
         let change = self.updated_rows(&schema, &alias, from, &update.assignments, update.selection, params).await?;
-        self.commit("UPDATE", &alias, &table, change, update.returning, params).await
+        self.commit("UPDATE", &alias, table, change, update.returning, params, lock).await
     }
 
     pub(crate) async fn delete_statement(&self, delete: ast::Delete, params: &[Value]) -> Result<Answer> {
@@ -127,7 +130,7 @@ impl Session {
             return Err(Error::unsupported("this form of DELETE is not supported"));
         }
         let (name, alias) = target(only)?;
-        let _lock = self.engine.locks.lock(&name).await;
+        let lock = self.engine.locks.lock(&name).await;
         let table = self.engine.database.table(&name)?;
         let mut from = vec![rows_relation(&name, &alias)];
         from.extend(delete.using.unwrap_or_default());
@@ -138,44 +141,56 @@ impl Session {
         select.selection = delete.selection;
         let (_, batches, _memory) = self.collect_query(ast::Statement::Query(query), params, "").await?;
         let remove = row_ids(&batches);
-        let old = match &delete.returning {
-            Some(_) => {
-                let snapshot = table.snapshot();
-                let all: Vec<usize> = (0..snapshot.schema().columns().len()).collect();
-                vec![snapshot.take(&snapshot.places(&remove)?, &all)?]
-            }
-            None => Vec::new(),
-        };
         let returned = match delete.returning {
             Some(items) => {
-                let schema = Arc::clone(table.snapshot().schema().arrow());
+                let schema = Arc::clone(table.head().schema().arrow());
+                let old = vec![table.take(&remove)?];
                 Some(self.returning(items, &alias, &schema, old, params).await?)
             }
             None => None,
         };
-        let count = table.delete(&remove)?;
+        let count = remove.len();
+        self.write(lock, table, remove, Vec::new()).await?;
         Ok(answer("DELETE", count, returned))
     }
 
+    /// Makes a change durable and visible. The next writer begins as soon as the change is recorded.
+    pub(crate) async fn write(
+        &self,
+        lock: WriteLock,
+        table: Arc<Table>,
+        remove: Vec<RowId>,
+        add: Vec<RecordBatch>,
+    ) -> Result<()> {
+        let change = move || {
+            let commit = table.replace(&remove, &add)?;
+            drop(lock);
+            commit.wait()
+        };
+        if self.engine.database.disk().is_some() { self.engine.bridge.block(change).await } else { change() }
+    }
+
     /// Computes RETURNING, then makes the change.
+    #[expect(clippy::too_many_arguments, reason = "each is something else, and only statements call it")]
     async fn commit(
         &self,
         tag: &'static str,
         alias: &str,
-        table: &Table,
+        table: Arc<Table>,
         change: Change,
         returning: Option<Vec<SelectItem>>,
         params: &[Value],
+        lock: WriteLock,
     ) -> Result<Answer> {
         let returned = match returning {
             Some(items) => {
-                let schema = Arc::new(nullable(table.snapshot().schema().arrow()));
+                let schema = Arc::new(nullable(table.head().schema().arrow()));
                 Some(self.returning(items, alias, &schema, change.add.clone(), params).await?)
             }
             None => None,
         };
         let count = change.add.iter().map(RecordBatch::num_rows).sum();
-        table.replace(&change.remove, &change.add)?;
+        self.write(lock, table, change.remove, change.add).await?;
         Ok(answer(tag, count, returned))
     }
 
@@ -220,13 +235,15 @@ impl Session {
 
     /// INSERT of a query's rows into columns named `columns`: how COPY and the native API write.
     pub(crate) async fn insert_query(&self, name: &str, columns: &[String], query: Box<Query>) -> Result<usize> {
-        let _lock = self.engine.locks.lock(name).await;
+        let lock = self.engine.locks.lock(name).await;
         let table = self.engine.database.table(name)?;
-        let snapshot = table.snapshot();
+        let snapshot = table.head();
         let schema = snapshot.schema();
         let columns = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>>>()?;
         let rows = self.insert_rows(Some(query), columns, schema, &[]).await?;
-        table.append(&rows)
+        let count = rows.iter().map(RecordBatch::num_rows).sum();
+        self.write(lock, table, Vec::new(), rows).await?;
+        Ok(count)
     }
 
     /// An account of memory that this statement holds.
@@ -241,7 +258,7 @@ impl Session {
         params: &[Value],
         label: &str,
     ) -> Result<(SchemaRef, Vec<RecordBatch>, MemoryReservation)> {
-        let state = self.state();
+        let state = self.writing_state();
         let plan = self.plan(&state, query, params).await?;
         let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;
         let schema = physical.schema();
@@ -263,7 +280,6 @@ impl Session {
     /// Sorts new rows into those that are free and those whose key exists, and applies the conflict action.
     async fn resolve_conflicts(
         &self,
-        table: &Table,
         snapshot: &Snapshot,
         alias: &str,
         rows: Vec<RecordBatch>,
@@ -275,7 +291,7 @@ impl Session {
         let rows = concat_batches(&Arc::new(nullable(schema.arrow())), &rows)?;
         let keys = keys_of(rows.column(key))
             .map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
-        let existing = table.find(&keys);
+        let existing = keys.iter().map(|key| snapshot.find(key)).collect::<Result<Vec<Option<Place>>>>()?;
         let mut seen: HashSet<&Key> = HashSet::new();
         let first_time: Vec<bool> = keys.iter().map(|key| seen.insert(key)).collect();
         let pick = |wanted: &dyn Fn(usize) -> bool| -> Result<RecordBatch> {
@@ -299,14 +315,15 @@ impl Session {
         if excluded.num_rows() == 0 {
             return Ok(Change { remove: Vec::new(), add: vec![free] });
         }
-        let found: Vec<RowId> = existing.iter().flatten().copied().collect();
+        let found: Vec<Place> = existing.iter().flatten().copied().collect();
         let all: Vec<usize> = (0..schema.columns().len()).collect();
-        let current = snapshot.take(&snapshot.places(&found)?, &all)?;
+        let current = snapshot.take(&found, &all)?;
 
         // Pair each row with the one that was to replace it, and treat it as an UPDATE … FROM.
         let pair = Field::new(PAIR, DataType::UInt32, false);
         let pairs: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..found.len() as u32));
-        let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(found.iter().map(|row| row.0)));
+        let ids: ArrayRef =
+            Arc::new(UInt64Array::from_iter_values(found.iter().map(|place| snapshot.row_id(*place).0)));
         let relation = |batch: &RecordBatch, extra: Vec<(Field, ArrayRef)>| -> Result<Arc<MemTable>> {
             let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
             let mut columns = batch.columns().to_vec();
@@ -453,7 +470,7 @@ fn check_conflict_target(conflict: &ast::OnConflict, schema: &TableSchema) -> Re
 }
 
 /// Positions of the columns that an INSERT names, all of them if it names none.
-fn insert_columns(names: &[ObjectName], schema: &TableSchema) -> Result<Vec<usize>> {
+pub(crate) fn insert_columns(names: &[ObjectName], schema: &TableSchema) -> Result<Vec<usize>> {
     if names.is_empty() {
         // The kept timestamps may be left out.
         return Ok((0..schema.columns().len()).filter(|&i| !is_kept(schema, i)).collect());
@@ -668,7 +685,7 @@ fn assigned_column(assignment: &Assignment, schema: &TableSchema) -> Result<usiz
 }
 
 /// Name and alias of the table that an UPDATE or DELETE changes.
-fn target(table: &TableWithJoins) -> Result<(String, String)> {
+pub(crate) fn target(table: &TableWithJoins) -> Result<(String, String)> {
     let TableFactor::Table { name, alias, args: None, .. } = &table.relation else {
         return Err(Error::unsupported(format!("{} cannot be changed", table.relation)));
     };
@@ -725,7 +742,7 @@ pub(crate) fn relation(schema: &str, table: &str, alias: &str) -> TableWithJoins
 }
 
 /// A table with its row numbers.
-fn rows_relation(table: &str, alias: &str) -> TableWithJoins {
+pub(crate) fn rows_relation(table: &str, alias: &str) -> TableWithJoins {
     relation(ROWS, table, alias)
 }
 

@@ -1,12 +1,14 @@
 //! One database: its tables, threads, memory limit and functions, shared by all sessions.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use mvvd_core::{Error, Result};
-use mvvd_storage::Database;
+use mvvd_storage::fs::{DiskFs, FileSystem};
+use mvvd_storage::{Database, Durability, KeySource, Options};
 
 use crate::bridge::Bridge;
 use crate::error::from_df;
@@ -24,8 +26,12 @@ const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not 
 /// How to open a database. The default is in memory, with every core and 60 % of the machine's memory for queries.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
+    /// Where tables are kept.
+    pub storage: Storage,
     /// Most bytes that running queries may use together; beyond it they spill or fail with a clear error.
     pub memory_limit_bytes: Option<u64>,
+    /// Versions of each table that are kept beside the present one, for `mvvd_at`.
+    pub versions_kept: Option<usize>,
     /// Threads for planning and running, and as many for search.
     pub threads: Option<usize>,
 }
@@ -34,6 +40,72 @@ impl Config {
     /// A database in memory.
     pub fn memory() -> Self {
         Self::default()
+    }
+
+    /// The database in a directory, which is made if it is not there.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self { storage: Storage::Directory(Directory::new(path)), ..Self::default() }
+    }
+}
+
+/// Where tables are kept.
+#[derive(Debug, Clone, Default)]
+pub enum Storage {
+    /// Nothing on disk.
+    #[default]
+    Memory,
+    /// In a directory.
+    Directory(Directory),
+}
+
+/// A database in a directory.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    /// The directory.
+    pub path: PathBuf,
+    /// When a change counts as durable.
+    pub durability: Durability,
+    /// Open for reading only: nothing is written, and another process may have the database open.
+    pub read_only: bool,
+    /// Bytes of changes in memory after which a table is flushed to a segment.
+    pub flush_bytes: Option<usize>,
+    /// Where the key of an encrypted database is; a database that is made now is encrypted if there is one.
+    pub key: Option<KeySource>,
+}
+
+impl Directory {
+    /// A directory whose changes are durable when a statement returns.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), durability: Durability::Sync, read_only: false, flush_bytes: None, key: None }
+    }
+
+    pub(crate) fn open(&self) -> Result<Database> {
+        // A key that cannot be read leaves no empty folder behind.
+        let options = self.options()?;
+        if !self.read_only {
+            DiskFs::new(&self.path).create_folder("")?;
+        }
+        Database::open(self.files(), options).map_err(|e| self.named(e))
+    }
+
+    pub(crate) fn files(&self) -> Arc<dyn FileSystem> {
+        Arc::new(DiskFs::new(&self.path))
+    }
+
+    /// An error with the name of the database before it.
+    pub(crate) fn named(&self, e: Error) -> Error {
+        e.context(format!("database \"{}\"", self.path.display()))
+    }
+
+    pub(crate) fn options(&self) -> Result<Options> {
+        let defaults = Options::default();
+        Ok(Options {
+            key: self.key.as_ref().map(KeySource::read).transpose()?,
+            durability: self.durability,
+            read_only: self.read_only,
+            flush_bytes: self.flush_bytes.unwrap_or(defaults.flush_bytes),
+            ..defaults
+        })
     }
 }
 
@@ -70,8 +142,15 @@ impl Mvvd {
         let pool =
             TrackConsumersPool::new(FairSpillPool::new(usize::try_from(limit).unwrap_or(usize::MAX)), CONSUMERS_NAMED);
         let runtime_env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(from_df)?;
+        let database = match &config.storage {
+            Storage::Memory => Database::memory(),
+            Storage::Directory(directory) => directory.open()?,
+        };
+        if let Some(kept) = config.versions_kept {
+            database.keep_versions(kept);
+        }
         let engine = Engine {
-            database: Arc::new(Database::new()),
+            database: Arc::new(database),
             bridge: Bridge::new(threads)?,
             runtime_env,
             locks: crate::dml::WriteLocks::default(),
@@ -83,6 +162,16 @@ impl Mvvd {
     /// A new session with default settings.
     pub fn session(&self) -> Session {
         Session::new(Arc::clone(&self.engine))
+    }
+
+    /// Writes all changes that are only in memory and in the log to segments. Blocks.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.engine.database.checkpoint()
+    }
+
+    /// Merges segments and drops deleted rows. Blocks.
+    pub fn compact(&self) -> Result<()> {
+        self.engine.database.compact()
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {

@@ -3,12 +3,14 @@
 //! [`Mvvd`] is a database, [`Session`] a connection to it. Every door (SQL, the native API, the command line) enters
 //! through a session; results are Arrow record batches.
 
+pub mod admin;
 mod answer;
 mod bridge;
 mod catalog;
 mod coerce;
 mod copy;
 mod ddl;
+mod describe;
 mod dialect;
 mod dml;
 mod engine;
@@ -18,6 +20,7 @@ mod lexer;
 pub mod native;
 mod prepare;
 mod progress;
+mod reach;
 mod returning;
 mod rewrite;
 mod scan_exec;
@@ -27,15 +30,18 @@ mod statement;
 mod system_tables;
 mod topk;
 pub mod value;
+mod versions;
 mod yields;
 
 pub use answer::{Answer, RowStream};
-pub use engine::{Config, Mvvd};
+pub use describe::{Description, TableInfo};
+pub use engine::{Config, Directory, Mvvd, Storage};
 pub use lexer::Statement;
-pub use native::{Combine, CrossVectorQuery, Field, Missing, OnConflict, Query};
+pub use native::{Combine, CrossVectorQuery, Field, IfExists, IfMissing, Ingest, Missing, OnConflict, Query};
 pub use progress::Progress;
 pub use session::{Session, Vocabulary};
 pub use settings::{SETTINGS, Setting, Settings};
 pub use value::Value;
 
 pub use mvvd_core as core;
+pub use mvvd_storage::{Durability, KeySource};

@@ -58,13 +58,7 @@ impl Session {
         arguments: Vec<Expr>,
         params: &[Value],
     ) -> Result<Answer> {
-        let name = name.map(|name| {
-            name.0
-                .iter()
-                .map(|part| part.as_ident().map_or_else(|| part.to_string(), normal))
-                .collect::<Vec<_>>()
-                .join(".")
-        });
+        let name = name.as_ref().map(dotted);
         let Some(name) = name else { return Err(Error::invalid("EXECUTE needs the name of a prepared statement")) };
         let prepared = self.inner.prepared.read().get(&name).cloned();
         let Some(prepared) = prepared else {
@@ -93,6 +87,11 @@ impl Session {
             values.push(self.constant(argument, params).await?);
         }
         self.dispatch(prepared.statement, values).await
+    }
+
+    /// The statement behind a name of PREPARE.
+    pub(crate) fn prepared_statement(&self, name: &ObjectName) -> Option<ast::Statement> {
+        self.inner.prepared.read().get(&dotted(name)).map(|prepared| prepared.statement.clone())
     }
 
     pub(crate) fn deallocate(&self, name: &Ident) -> Result<Answer> {
@@ -216,7 +215,7 @@ impl Session {
 }
 
 /// The largest `n` of a `$n` in the statement.
-fn parameters_of(statement: &ast::Statement) -> usize {
+pub(crate) fn parameters_of(statement: &ast::Statement) -> usize {
     let mut largest = 0;
     let _ = ast::visit_expressions(statement, |expr| {
         if let Expr::Value(value) = expr

@@ -15,10 +15,11 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 use futures::StreamExt;
-use mvvd_storage::{Chunk, Snapshot};
+use mvvd_storage::{BLOCK_ROWS, Chunk, Snapshot};
 use roaring::RoaringBitmap;
 
 use crate::error::to_df;
+use crate::reach::Reach;
 
 /// Rows that are read at once.
 pub(crate) const BATCH_ROWS: usize = 8_192;
@@ -46,6 +47,8 @@ pub(crate) struct Scan {
     pub(crate) projection: Vec<usize>,
     /// Conditions over all columns of the table; a row counts if each one is true.
     pub(crate) filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// What the conditions can reach.
+    pub(crate) reach: Reach,
 }
 
 /// Neighbouring rows of one chunk.
@@ -60,13 +63,25 @@ impl Scan {
         Ok(Arc::new(with_row_id(self.snapshot.schema().arrow()).project(&self.projection)?))
     }
 
-    /// The whole snapshot in pieces of at most `rows` rows.
+    /// Looks again at what the conditions can reach, after some were added.
+    pub(crate) fn narrow(&mut self) -> Result<()> {
+        self.reach = Reach::of(&self.snapshot, &self.filters)?;
+        Ok(())
+    }
+
+    /// What is to be read, in pieces of at most `rows` rows, none of which crosses the edge of a block.
     pub(crate) fn pieces(&self, rows: usize) -> Vec<Piece> {
+        if let Reach::Rows(places) = &self.reach {
+            let one = |&(chunk, row): &(u32, u32)| Piece { chunk, range: row as usize..row as usize + 1 };
+            return places.iter().map(one).collect();
+        }
+        debug_assert!(BLOCK_ROWS.is_multiple_of(rows), "{rows} rows do not divide a block");
         let chunks = self.snapshot.chunks().iter().enumerate();
         chunks
             .flat_map(|(i, chunk)| {
                 (0..chunk.len())
                     .step_by(rows)
+                    .filter(move |&start| self.reach.has_block(i, start))
                     .map(move |start| Piece { chunk: i as u32, range: start..(start + rows).min(chunk.len()) })
             })
             .collect()
@@ -226,7 +241,7 @@ pub(crate) fn write_scan(scan: &Scan, f: &mut fmt::Formatter<'_>) -> fmt::Result
         let filters: Vec<String> = scan.filters.iter().map(ToString::to_string).collect();
         write!(f, ", filter=[{}]", filters.join(" AND "))?;
     }
-    write!(f, ", rows={}", scan.snapshot.live())
+    write!(f, ", rows={}{}", scan.snapshot.live(), scan.reach)
 }
 
 impl ExecutionPlan for ScanExec {

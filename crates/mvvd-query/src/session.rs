@@ -18,7 +18,7 @@ use mvvd_core::{Error, Result};
 use parking_lot::RwLock;
 
 use crate::answer::Answer;
-use crate::catalog::{CATALOG, Catalog, Catalogs, PUBLIC};
+use crate::catalog::{CATALOG, Catalog, Catalogs, PUBLIC, Reads};
 use crate::engine::Engine;
 use crate::error::from_df;
 use crate::lexer::{Statement, parse};
@@ -152,9 +152,18 @@ impl Session {
 
     /// DataFusion's state for one statement: the session's functions and settings as they are now.
     pub(crate) fn state(&self) -> SessionState {
+        self.state_for(Reads::Durable)
+    }
+
+    /// The state for a statement that writes: it builds on changes that are about to be durable.
+    pub(crate) fn writing_state(&self) -> SessionState {
+        self.state_for(Reads::Newest)
+    }
+
+    fn state_for(&self, reads: Reads) -> SessionState {
         let mut state = self.inner.state.read().clone();
         // A table has one version throughout a statement.
-        state.register_catalog_list(Arc::new(Catalogs(Arc::new(self.inner.catalog.for_statement()))));
+        state.register_catalog_list(Arc::new(Catalogs(Arc::new(self.inner.catalog.for_statement(reads)))));
         state.config_mut().options_mut().extensions.insert(self.inner.settings.read().clone());
         self.engine.functions.register(&mut state);
         state.mark_start_execution();
@@ -250,6 +259,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
         .with_physical_optimizer_rules(physical)
         .build();
     register_functions(&mut state).expect("built-in functions register");
+    state.register_udtf(crate::versions::AT, crate::versions::At::new(Arc::clone(&engine.database)));
     state
 }
 

@@ -22,8 +22,7 @@ impl Session {
     pub(crate) fn dispatch(&self, mut statement: ast::Statement, params: Vec<Value>) -> BoxFuture<'_, Result<Answer>> {
         async move {
             use ast::Statement as S;
-            check_supported(&statement)?;
-            rewrite(&mut statement)?;
+            ready(&mut statement)?;
             match statement {
                 S::Query(_) => self.run_query("SELECT", statement, &params).await,
                 S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params).await,
@@ -55,6 +54,12 @@ impl Session {
     }
 }
 
+/// Checks a parsed statement and puts it into the form that the planner takes.
+pub(crate) fn ready(statement: &mut ast::Statement) -> Result<()> {
+    check_supported(statement)?;
+    rewrite(statement)
+}
+
 /// The error for a statement that parses but that we do not run.
 fn unsupported(statement: &ast::Statement) -> Error {
     use ast::Statement as S;
@@ -83,7 +88,7 @@ fn unsupported(statement: &ast::Statement) -> Error {
 }
 
 /// `EXPLAIN` in the forms that DataFusion runs; its options in parentheses become keywords.
-fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
+pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
     let ast::Statement::Explain {
         describe_alias,
         mut analyze,

@@ -2,25 +2,27 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use mvvd_core::schema::sql_type;
-use mvvd_storage::Database;
+use mvvd_storage::{Database, Durability};
 
 use crate::Settings;
 use crate::settings::SETTINGS;
 
 /// Names of the system tables.
-pub(crate) const NAMES: &[&str] = &["columns", "settings", "tables"];
+pub(crate) const NAMES: &[&str] = &["columns", "segments", "settings", "tables", "versions"];
 
 /// A system table with its content at this moment.
 pub(crate) fn find(name: &str, database: &Database, settings: &Settings) -> Option<Arc<dyn TableProvider>> {
     let columns = match name {
         "tables" => tables(database),
         "columns" => columns(database),
-        "settings" => settings_table(settings),
+        "segments" => segments(database),
+        "settings" => settings_table(settings, database),
+        "versions" => versions(database),
         _ => return None,
     };
     let fields: Vec<Field> =
@@ -83,16 +85,78 @@ fn columns(database: &Database) -> Columns {
     ]
 }
 
-fn settings_table(settings: &Settings) -> Columns {
+fn versions(database: &Database) -> Columns {
+    let mut rows = Vec::new();
+    for (table, handle) in database.tables() {
+        let versions = handle.versions();
+        let last = versions.len() - 1;
+        rows.extend(versions.into_iter().enumerate().map(|(i, snapshot)| (table.clone(), snapshot, i == last)));
+    }
+    let created = TimestampMicrosecondArray::from_iter_values(rows.iter().map(|r| r.1.created())).with_timezone("UTC");
+    vec![
+        ("table_name", text(rows.iter().map(|r| Some(r.0.as_str())))),
+        ("version", numbers(rows.iter().map(|r| r.1.version() as usize))),
+        ("created_at", Arc::new(created)),
+        ("rows", numbers(rows.iter().map(|r| r.1.live()))),
+        ("is_current", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2))))),
+    ]
+}
+
+fn segments(database: &Database) -> Columns {
+    let mut rows = Vec::new();
+    for (table, handle) in database.tables() {
+        for chunk in handle.snapshot().chunks() {
+            if let Some(meta) = chunk.segment_meta() {
+                rows.push((table.clone(), meta.clone(), chunk.deleted().len()));
+            }
+        }
+    }
+    vec![
+        ("table_name", text(rows.iter().map(|r| Some(r.0.as_str())))),
+        ("segment", numbers(rows.iter().map(|r| r.1.id as usize))),
+        ("rows", numbers(rows.iter().map(|r| (r.1.rows - r.2) as usize))),
+        ("deleted", numbers(rows.iter().map(|r| r.2 as usize))),
+        ("bytes", numbers(rows.iter().map(|r| r.1.bytes as usize))),
+        ("columns", numbers(rows.iter().map(|r| r.1.columns.len()))),
+    ]
+}
+
+/// How the database was opened: shown beside the settings, and not to be changed by `SET`.
+fn storage_settings(database: &Database) -> Vec<(&'static str, String, &'static str)> {
+    let mode = if database.disk().is_some() { "disk" } else { "memory" };
+    let mut rows = vec![("storage.mode", mode.to_owned(), "where tables are kept; fixed when the database is opened")];
+    if let Some(disk) = database.disk() {
+        let options = disk.options();
+        let durability = match options.durability {
+            Durability::Sync => "sync".to_owned(),
+            Durability::Interval(time) => format!("interval, {} ms", time.as_millis()),
+            Durability::Off => "off".to_owned(),
+        };
+        rows.extend([
+            ("storage.durability", durability, "when a change counts as durable; --durability"),
+            ("storage.encrypted", options.seal.is_some().to_string(), "whether all files are encrypted; --key-file"),
+            (
+                "storage.flush_bytes",
+                options.flush_bytes.to_string(),
+                "changes in memory after which a table is flushed",
+            ),
+            ("storage.read_only", options.read_only.to_string(), "whether nothing can be written; --read-only"),
+        ]);
+    }
+    rows
+}
+
+fn settings_table(settings: &Settings, database: &Database) -> Columns {
+    let storage = storage_settings(database);
     let defaults = Settings::default();
     let shown = |s: &Settings, name: &str| s.get(name).unwrap_or_default();
     let names: Vec<String> = SETTINGS.iter().map(|s| format!("mvvd.{}", s.name)).collect();
     let values: Vec<String> = SETTINGS.iter().map(|s| shown(settings, s.name)).collect();
     let standard: Vec<String> = SETTINGS.iter().map(|s| shown(&defaults, s.name)).collect();
     vec![
-        ("name", text(names.iter().map(|v| Some(v.as_str())))),
-        ("value", text(values.iter().map(|v| Some(v.as_str())))),
-        ("default_value", text(standard.iter().map(|v| Some(v.as_str())))),
-        ("description", text(SETTINGS.iter().map(|s| Some(s.description)))),
+        ("name", text(names.iter().map(|v| Some(v.as_str())).chain(storage.iter().map(|s| Some(s.0))))),
+        ("value", text(values.iter().map(|v| Some(v.as_str())).chain(storage.iter().map(|s| Some(s.1.as_str()))))),
+        ("default_value", text(standard.iter().map(|v| Some(v.as_str())).chain(storage.iter().map(|_| None)))),
+        ("description", text(SETTINGS.iter().map(|s| Some(s.description)).chain(storage.iter().map(|s| Some(s.2))))),
     ]
 }

@@ -1,70 +1,89 @@
-//! Rows that were written together: immutable columns, and which of the rows are deleted.
+//! Rows that were written together: immutable columns in key order, and which of the rows are deleted.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array};
-use arrow::compute::{concat, take};
-use mvvd_core::kernels::prefer_large_pages;
-use mvvd_core::{Ordinal, Result, RowId, TableSchema};
+use arrow::compute::{interleave, sort_to_indices, take};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
 use roaring::RoaringBitmap;
+
+use crate::key::{Key, KeyColumn};
+use crate::segment::{Segment, SegmentMeta};
 
 /// Most rows that small chunks are merged up to.
 pub(crate) const MERGED_ROWS_MAX: usize = 65_536;
 
-/// Some rows of a table, in ascending order of [`RowId`]. Columns are shared between versions of a chunk.
+/// Id of the hidden key column of tables without a primary key: rows numbered in order of insertion.
+pub(crate) const NUMBER_ID: u32 = u32::MAX;
+
+/// Some rows of a table, in ascending order of their keys. Columns are shared between versions of a chunk.
 #[derive(Debug, Clone)]
 pub struct Chunk {
-    columns: Arc<Vec<(u32, ArrayRef)>>,
-    row_ids: RowIds,
+    uid: u32,
+    rows: usize,
+    data: Data,
+    /// Id of the key column: the primary key, or the number of the row.
+    key: u32,
     deleted: Arc<RoaringBitmap>,
 }
 
-/// The numbers of a chunk's rows.
+/// Columns by id.
+pub(crate) type Columns = Vec<(u32, ArrayRef)>;
+
+/// Where the columns are.
 #[derive(Debug, Clone)]
-enum RowIds {
-    /// `first`, `first + 1`, …
-    Run { first: u64, len: usize },
-    /// Ascending, with gaps where deleted rows were dropped.
-    List(UInt64Array),
-}
-
-impl RowIds {
-    fn len(&self) -> usize {
-        match self {
-            Self::Run { len, .. } => *len,
-            Self::List(ids) => ids.len(),
-        }
-    }
-
-    fn get(&self, ordinal: usize) -> u64 {
-        match self {
-            Self::Run { first, .. } => first + ordinal as u64,
-            Self::List(ids) => ids.value(ordinal),
-        }
-    }
+enum Data {
+    Memory(Arc<Columns>),
+    Stored(Arc<Segment>),
 }
 
 impl Chunk {
-    /// A chunk of the rows of `batch`, numbered from `first`. Its columns are those of `schema`, in order.
-    pub(crate) fn new(schema: &TableSchema, batch: &RecordBatch, first: RowId) -> Self {
-        let columns =
-            schema.columns().iter().zip(batch.columns()).map(|(c, array)| (c.id, Arc::clone(array))).collect();
-        Self {
-            columns: Arc::new(columns),
-            row_ids: RowIds::Run { first: first.0, len: batch.num_rows() },
-            deleted: Arc::default(),
+    /// A chunk of columns whose rows are in key order.
+    pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns) -> Self {
+        Self { uid, rows, data: Data::Memory(Arc::new(columns)), key, deleted: Arc::default() }
+    }
+
+    /// The rows of a segment.
+    pub(crate) fn stored_in(uid: u32, key: u32, segment: Arc<Segment>, deleted: RoaringBitmap) -> Self {
+        Self { uid, rows: segment.rows(), data: Data::Stored(segment), key, deleted: Arc::new(deleted) }
+    }
+
+    /// The segment that holds the columns, if they are on disk.
+    pub fn segment(&self) -> Option<&Arc<Segment>> {
+        match &self.data {
+            Data::Memory(_) => None,
+            Data::Stored(segment) => Some(segment),
         }
+    }
+
+    /// Whether the columns are on disk.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.segment().is_some()
+    }
+
+    /// All columns of a chunk in memory, by id.
+    pub(crate) fn all_columns(&self) -> Result<Columns> {
+        match &self.data {
+            Data::Memory(columns) => Ok(columns.to_vec()),
+            Data::Stored(_) => Err(Error::internal("the columns of a segment stay in it")),
+        }
+    }
+
+    /// Tells the chunk apart from all others of its table, for ever.
+    pub(crate) fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Number of rows, deleted ones included.
     pub fn len(&self) -> usize {
-        self.row_ids.len()
+        self.rows
     }
 
     /// Whether there is no row at all; the engine keeps no such chunk.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.rows == 0
     }
 
     /// Number of rows that are not deleted.
@@ -77,43 +96,42 @@ impl Chunk {
         &self.deleted
     }
 
-    /// The stable number of the row at `ordinal`.
+    /// What the row at `ordinal` is called while its chunk exists.
     pub fn row_id(&self, ordinal: usize) -> RowId {
-        RowId(self.row_ids.get(ordinal))
+        RowId(u64::from(self.uid) << 32 | ordinal as u64)
     }
 
-    /// The numbers of the rows in `range`.
+    /// The names of the rows in `range`.
     pub fn row_ids(&self, range: Range<usize>) -> UInt64Array {
-        match &self.row_ids {
-            RowIds::Run { first, .. } => range.map(|i| first + i as u64).collect::<Vec<_>>().into(),
-            RowIds::List(ids) => ids.slice(range.start, range.len()),
+        UInt64Array::from_iter_values(range.map(|i| self.row_id(i).0))
+    }
+
+    /// The values by which the rows in `range` are sorted: the primary key, or numbers in order of insertion.
+    pub fn keys(&self, range: Range<usize>) -> Result<ArrayRef> {
+        let keys = self.stored(self.key)?.ok_or_else(|| Error::internal("a chunk without its key column"))?;
+        Ok(if range.len() == keys.len() { keys } else { keys.slice(range.start, range.len()) })
+    }
+
+    /// Position of the row with this key, deleted or not.
+    pub(crate) fn find(&self, key: &Key) -> Result<Option<Ordinal>> {
+        Ok(KeyColumn::of(&self.keys(0..self.rows)?)?.find(key))
+    }
+
+    fn stored(&self, id: u32) -> Result<Option<ArrayRef>> {
+        match &self.data {
+            Data::Memory(columns) => {
+                Ok(columns.iter().find(|(stored, _)| *stored == id).map(|(_, array)| Arc::clone(array)))
+            }
+            Data::Stored(segment) => segment.column(id),
         }
-    }
-
-    /// Number of the first row.
-    pub(crate) fn first(&self) -> u64 {
-        self.row_ids.get(0)
-    }
-
-    /// Position of a row, deleted or not.
-    pub(crate) fn ordinal(&self, row: RowId) -> Option<Ordinal> {
-        let found = match &self.row_ids {
-            RowIds::Run { first, len } => row.0.checked_sub(*first).map(|i| i as usize).filter(|i| i < len),
-            RowIds::List(ids) => ids.values().binary_search(&row.0).ok(),
-        };
-        found.map(|i| i as Ordinal)
     }
 
     /// Column `index` of `schema` for the rows in `range`, without copying. A column that is newer than the chunk
     /// is filled with its initial value.
     pub fn column(&self, schema: &TableSchema, index: usize, range: Range<usize>) -> Result<ArrayRef> {
         let column = &schema.columns()[index];
-        if let Some((_, array)) = self.columns.iter().find(|(id, _)| *id == column.id) {
-            return Ok(if range.len() == array.len() {
-                Arc::clone(array)
-            } else {
-                array.slice(range.start, range.len())
-            });
+        if let Some(array) = self.stored(column.id)? {
+            return Ok(if range.len() == array.len() { array } else { array.slice(range.start, range.len()) });
         }
         match &column.initial {
             Some(value) => Ok(take(value, &UInt32Array::from(vec![0; range.len()]), None)?),
@@ -137,51 +155,129 @@ impl Chunk {
         Self { deleted: Arc::new(deleted), ..self.clone() }
     }
 
-    /// One chunk of the live rows of `chunks`, which must be neighbours in this order. Copies.
-    pub(crate) fn merge(schema: &TableSchema, chunks: &[Arc<Self>]) -> Result<Self> {
-        let live: Vec<UInt32Array> = chunks
-            .iter()
-            .map(|chunk| (0..chunk.len() as u32).filter(|i| !chunk.deleted.contains(*i)).collect::<Vec<_>>().into())
-            .collect();
-        let mut columns = Vec::with_capacity(schema.columns().len());
-        for (index, column) in schema.columns().iter().enumerate() {
-            let parts = chunks
-                .iter()
-                .zip(&live)
-                .map(|(chunk, live)| {
-                    let all = chunk.column(schema, index, 0..chunk.len())?;
-                    Ok(if live.len() == all.len() { all } else { take(&all, live, None)? })
-                })
-                .collect::<Result<Vec<ArrayRef>>>()?;
-            let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-            let merged = concat(&parts)?;
-            prefer_large_pages(&merged);
-            columns.push((column.id, merged));
-        }
-        let ids: Vec<u64> = chunks
-            .iter()
-            .zip(&live)
-            .flat_map(|(chunk, live)| live.values().iter().map(|&i| chunk.row_ids.get(i as usize)))
-            .collect();
-        let is_run = ids.windows(2).all(|pair| pair[1] == pair[0] + 1);
-        let row_ids = match ids.first() {
-            Some(&first) if is_run => RowIds::Run { first, len: ids.len() },
-            _ => RowIds::List(ids.into()),
-        };
-        Ok(Self { columns: Arc::new(columns), row_ids, deleted: Arc::default() })
-    }
-
     /// Bytes of the columns.
     pub(crate) fn data_bytes(&self) -> usize {
-        self.columns.iter().map(|(_, array)| array.get_array_memory_size()).sum()
+        match &self.data {
+            Data::Memory(columns) => {
+                columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum()
+            }
+            Data::Stored(segment) => {
+                let columns = segment.meta().columns.iter().filter(|column| column.id != NUMBER_ID);
+                columns.map(|column| column.bytes as usize).sum()
+            }
+        }
+    }
+
+    /// What is known of the segment that holds the rows; none for rows that are only in memory and in the log.
+    pub fn segment_meta(&self) -> Option<&SegmentMeta> {
+        self.segment().map(|segment| segment.meta())
     }
 
     /// Bytes beside the columns.
     pub(crate) fn bookkeeping_bytes(&self) -> usize {
-        let ids = match &self.row_ids {
-            RowIds::Run { .. } => 0,
-            RowIds::List(ids) => ids.len() * 8,
+        let beside = match &self.data {
+            Data::Memory(_) if self.key == NUMBER_ID => self.rows * size_of::<u64>(),
+            Data::Memory(_) => 0,
+            Data::Stored(segment) => segment.meta().bytes as usize - self.data_bytes(),
         };
-        ids + self.deleted.serialized_size() + size_of::<Self>()
+        beside + self.deleted.serialized_size() + size_of::<Self>()
+    }
+}
+
+/// Bytes of the values themselves: arrays that came over a network share one buffer.
+fn slice_bytes(array: &ArrayRef) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+}
+
+/// The id of the column by which the chunks of a table are sorted.
+pub(crate) fn key_id(schema: &TableSchema) -> u32 {
+    schema.primary_key().map_or(NUMBER_ID, |i| schema.columns()[i].id)
+}
+
+/// The live rows of some chunks in one order, key by key, before they are copied.
+pub(crate) struct Merge<'a> {
+    schema: &'a TableSchema,
+    chunks: &'a [Arc<Chunk>],
+    /// Chunk and ordinal of each row, in key order.
+    sources: Vec<(usize, usize)>,
+}
+
+/// A column as a segment names it.
+pub(crate) fn stored_fields(schema: &TableSchema) -> Vec<(u32, FieldRef)> {
+    let number = (key_id(schema) == NUMBER_ID)
+        .then(|| (NUMBER_ID, Arc::new(Field::new("__mvvd_number", DataType::UInt64, false))));
+    number.into_iter().chain(schema.columns().iter().map(|c| (c.id, Arc::clone(&c.field)))).collect()
+}
+
+impl<'a> Merge<'a> {
+    /// Puts the live rows of `chunks` in order. Keys must differ.
+    pub(crate) fn new(schema: &'a TableSchema, chunks: &'a [Arc<Chunk>]) -> Result<Self> {
+        let mut sources: Vec<(usize, usize)> = Vec::with_capacity(chunks.iter().map(|chunk| chunk.live()).sum());
+        for (i, chunk) in chunks.iter().enumerate() {
+            let live = (0..chunk.len()).filter(|&row| !chunk.deleted.contains(row as u32));
+            sources.extend(live.map(|row| (i, row)));
+        }
+        let columns = chunks.iter().map(|chunk| chunk.keys(0..chunk.len())).collect::<Result<Vec<ArrayRef>>>()?;
+        let keys = columns.iter().map(|column| KeyColumn::of(column)).collect::<Result<Vec<_>>>()?;
+        // Chunks that follow each other need no sorting.
+        let key = |&(chunk, row): &(usize, usize)| keys[chunk].at(row);
+        if !sources.is_sorted_by_key(key) {
+            match columns.first().map(|column| column.data_type().clone()) {
+                Some(DataType::Utf8) | None => sources.sort_unstable_by(|a, b| key(a).cmp(&key(b))),
+                Some(_) => {
+                    let parts: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+                    let order = sort_to_indices(&interleave(&parts, &sources)?, None, None)?;
+                    sources = order.values().iter().map(|&i| sources[i as usize]).collect();
+                }
+            }
+        }
+        Ok(Self { schema, chunks, sources })
+    }
+
+    /// Chunk and ordinal of each row, in key order.
+    pub(crate) fn sources(&self) -> &[(usize, usize)] {
+        &self.sources
+    }
+
+    /// Bytes that a row takes on average.
+    pub(crate) fn row_bytes(&self) -> usize {
+        let bytes: usize = self.chunks.iter().map(|chunk| chunk.data_bytes()).sum();
+        let rows: usize = self.chunks.iter().map(|chunk| chunk.len()).sum();
+        (bytes / rows.max(1)).max(1)
+    }
+
+    /// One column of the rows in `range` of the order, copied.
+    fn column(&self, index: Option<usize>, range: Range<usize>) -> Result<ArrayRef> {
+        let parts = self
+            .chunks
+            .iter()
+            .map(|chunk| match index {
+                Some(index) => chunk.column(self.schema, index, 0..chunk.len()),
+                None => chunk.keys(0..chunk.len()),
+            })
+            .collect::<Result<Vec<ArrayRef>>>()?;
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        Ok(interleave(&parts, &self.sources[range])?)
+    }
+
+    /// The columns, by id, of the rows in `range` of the order, copied.
+    pub(crate) fn columns(&self, range: Range<usize>) -> Result<Columns> {
+        let mut columns = Vec::with_capacity(self.schema.columns().len() + 1);
+        if key_id(self.schema) == NUMBER_ID {
+            columns.push((NUMBER_ID, self.column(None, range.clone())?));
+        }
+        for (index, column) in self.schema.columns().iter().enumerate() {
+            columns.push((column.id, self.column(Some(index), range.clone())?));
+        }
+        Ok(columns)
+    }
+
+    /// The rows in `range` of the order, copied, with `fields` as [`stored_fields`] gives them.
+    pub(crate) fn batch(&self, fields: &[(u32, FieldRef)], range: Range<usize>) -> Result<RecordBatch> {
+        let rows = range.len();
+        let columns = self.columns(range)?.into_iter().map(|(_, array)| array).collect();
+        let schema = Schema::new(fields.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?)
     }
 }

@@ -1,26 +1,74 @@
-//! The tables of a database, by name.
+//! The tables of a database, by name, in memory or in a directory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mvvd_core::{Error, Result, TableSchema};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use crate::disk::{Disk, Options};
+use crate::fs::FileSystem;
+use crate::log::{Change, Record, TableLog};
+use crate::maintain::Maintenance;
 use crate::table::Table;
+use crate::versions::VERSIONS_KEPT;
+use crate::wal::Lsn;
 
 /// Longest table name, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
 /// All tables. Names are compared as they are; the SQL layer folds case.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Database {
-    tables: RwLock<BTreeMap<String, Arc<Table>>>,
+    // Stopped before the rest goes.
+    maintenance: Option<Maintenance>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the maintenance thread sees too.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) tables: RwLock<BTreeMap<String, Arc<Table>>>,
+    /// Held while tables are created, dropped or renamed, and while a manifest is put together. The last such record.
+    pub(crate) catalog: Mutex<Lsn>,
+    /// Held by the one who flushes and compacts.
+    pub(crate) maintaining: Mutex<()>,
+    pub(crate) disk: Option<Arc<Disk>>,
+    /// Versions that each table keeps beside the present one.
+    pub(crate) versions_kept: AtomicUsize,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self::memory()
+    }
 }
 
 impl Database {
-    /// A database without tables.
-    pub fn new() -> Self {
-        Self::default()
+    /// A database in memory, without tables.
+    pub fn memory() -> Self {
+        let shared = Shared {
+            tables: RwLock::default(),
+            catalog: Mutex::default(),
+            maintaining: Mutex::default(),
+            disk: None,
+            versions_kept: AtomicUsize::new(VERSIONS_KEPT),
+        };
+        Self { maintenance: None, shared: Arc::new(shared) }
+    }
+
+    /// Opens the database in `fs`, or makes one; replays what its log has beyond its segments.
+    ///
+    /// Errors: another process has it open for writing ([`Conflict`](mvvd_core::ErrorKind::Conflict)), a file is damaged
+    /// ([`Corrupt`](mvvd_core::ErrorKind::Corrupt), with its name), another format version, a wrong key.
+    pub fn open(fs: Arc<dyn FileSystem>, options: Options) -> Result<Self> {
+        let shared = Arc::new(crate::recover::recover(fs, options)?);
+        let maintenance = match &shared.disk {
+            Some(disk) if disk.options.background && !disk.options.read_only => Some(Maintenance::start(&shared)?),
+            _ => None,
+        };
+        Ok(Self { maintenance, shared })
     }
 
     /// The table named `name`.
@@ -30,12 +78,23 @@ impl Database {
 
     /// The table named `name`, if there is one.
     pub fn find(&self, name: &str) -> Option<Arc<Table>> {
-        self.tables.read().get(name).cloned()
+        self.shared.tables.read().get(name).cloned()
     }
 
     /// All tables in order of their names.
     pub fn tables(&self) -> Vec<(String, Arc<Table>)> {
-        self.tables.read().iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
+        self.shared.tables()
+    }
+
+    /// The files of the database, if it has any.
+    pub fn disk(&self) -> Option<&Disk> {
+        self.shared.disk.as_deref()
+    }
+
+    /// Keeps so many versions of each table beside the present one; see [`Table::keep_versions`].
+    pub fn keep_versions(&self, kept: usize) {
+        self.shared.versions_kept.store(kept, Ordering::Relaxed);
+        self.tables().iter().for_each(|(_, table)| table.keep_versions(kept));
     }
 
     /// Makes a table empty.
@@ -43,7 +102,7 @@ impl Database {
         self.add(name, Table::new(schema))
     }
 
-    /// Adds a table that was filled before anybody could see it.
+    /// Adds a table that was filled before anybody could see it. Durable when it returns.
     pub fn add(&self, name: &str, table: Table) -> Result<Arc<Table>> {
         self.put(name, table, false)
     }
@@ -54,38 +113,140 @@ impl Database {
     }
 
     fn put(&self, name: &str, table: Table, replace: bool) -> Result<Arc<Table>> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(Error::invalid(format!("a table name has 1 to {NAME_BYTES_MAX} bytes, got {}", name.len())));
-        }
-        let mut tables = self.tables.write();
-        if !replace && tables.contains_key(name) {
+        check_name(name)?;
+        let mut catalog = self.shared.catalog.lock();
+        let before = self.find(name);
+        if before.is_some() && !replace {
             return Err(Error::already_exists(format!("table \"{name}\" already exists")));
         }
-        let table = Arc::new(table);
-        tables.insert(name.to_owned(), Arc::clone(&table));
+        let table = match &self.shared.disk {
+            None => Arc::new(table),
+            Some(disk) => {
+                disk.check_writable()?;
+                let id = disk.new_table_id();
+                let log = TableLog::new(id, disk);
+                let head = table.head();
+                let mut next = table.writer().next();
+                let chunks = disk.store_bulk(&head.schema, head.chunks.clone(), &mut next)?;
+                let mut record = Record::default();
+                if let Some(before) = &before {
+                    record.push(before.log().table, 0, &Change::Drop)?;
+                }
+                record.push(id, 0, &Change::Create { name, schema: &head.schema })?;
+                if !chunks.is_empty() {
+                    record.push(id, head.version.max(1), &Change::Rows { deleted: None, added: &chunks })?;
+                }
+                let lsn = disk.record(&record)?;
+                *catalog = lsn;
+                Arc::new(table.recorded(log, chunks, lsn))
+            }
+        };
+        table.keep_versions(self.shared.versions_kept.load(Ordering::Relaxed));
+        self.shared.tables.write().insert(name.to_owned(), Arc::clone(&table));
+        self.forget(before.as_slice());
         Ok(table)
     }
 
     /// Removes the tables named, all or none; readers that hold a snapshot keep it.
     pub fn drop_all(&self, names: &[String]) -> Result<()> {
-        let mut tables = self.tables.write();
-        if let Some(name) = names.iter().find(|name| !tables.contains_key(*name)) {
-            return Err(Error::not_found(format!("table \"{name}\" does not exist")));
+        let mut catalog = self.shared.catalog.lock();
+        let tables = names.iter().map(|name| self.table(name)).collect::<Result<Vec<_>>>()?;
+        if let Some(disk) = self.shared.disk.as_ref().filter(|_| !tables.is_empty()) {
+            disk.check_writable()?;
+            let mut record = Record::default();
+            for table in &tables {
+                record.push(table.log().table, 0, &Change::Drop)?;
+            }
+            *catalog = disk.record(&record)?;
         }
+        let mut map = self.shared.tables.write();
         for name in names {
-            tables.remove(name);
+            map.remove(name);
         }
+        drop(map);
+        self.forget(&tables);
         Ok(())
     }
 
     /// Gives a table another name.
     pub fn rename(&self, old: &str, new: &str) -> Result<()> {
-        let mut tables = self.tables.write();
-        if tables.contains_key(new) {
+        check_name(new)?;
+        let mut catalog = self.shared.catalog.lock();
+        if self.find(new).is_some() {
             return Err(Error::already_exists(format!("table \"{new}\" already exists")));
         }
-        let table = tables.remove(old).ok_or_else(|| Error::not_found(format!("table \"{old}\" does not exist")))?;
-        tables.insert(new.to_owned(), table);
+        let table = self.table(old)?;
+        if let Some(disk) = &self.shared.disk {
+            disk.check_writable()?;
+            let mut record = Record::default();
+            record.push(table.log().table, 0, &Change::Rename(new))?;
+            *catalog = disk.record(&record)?;
+        }
+        let mut map = self.shared.tables.write();
+        map.remove(old);
+        map.insert(new.to_owned(), table);
         Ok(())
     }
+
+    /// The files of tables that are gone can go with the next manifest.
+    fn forget(&self, tables: &[Arc<Table>]) {
+        if let Some(disk) = &self.shared.disk {
+            for table in tables {
+                disk.forget(table);
+            }
+        }
+    }
+
+    /// Writes everything that is in memory to segments, and a manifest that names them. Waits for it.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.shared.checkpoint_all()
+    }
+
+    /// Merges the segments of each table into as few as their size allows. Waits for it.
+    pub fn compact(&self) -> Result<()> {
+        self.shared.compact_all()
+    }
+
+    /// Rows, segments and bytes, by table and by kind of file.
+    pub fn stats(&self) -> Result<crate::Stats> {
+        crate::stats::stats(&self.shared)
+    }
+
+    /// Stops background work and makes everything durable; what [`Drop`] does, with the error.
+    pub fn close(mut self) -> Result<()> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if let Some(maintenance) = self.maintenance.take() {
+            maintenance.stop();
+        }
+        match &self.shared.disk {
+            Some(disk) => disk.close(),
+            None => Ok(()),
+        }
+    }
 }
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Nobody can be told; what was acknowledged is durable already.
+        let _ = self.stop();
+    }
+}
+
+impl Shared {
+    pub(crate) fn tables(&self) -> Vec<(String, Arc<Table>)> {
+        self.tables.read().iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(Error::invalid(format!("a table name has 1 to {NAME_BYTES_MAX} bytes, got {}", name.len())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,93 +1,117 @@
-//! Files: the only place that touches the file system.
+//! Files: the only place that touches the file system, and the seam that tests break it at.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+mod atomic;
+mod disk;
+mod faulty;
+mod folder;
+mod map;
+mod memory;
 
-use mvvd_core::{Error, ErrorKind, Result};
+use std::any::Any;
+use std::fmt::Debug;
 
-/// A file that appears under its name only when it is complete.
+use arrow::buffer::Buffer;
+use mvvd_core::{Error, Result};
+
+pub use atomic::AtomicFile;
+pub use disk::DiskFs;
+pub(crate) use disk::read_start;
+pub use faulty::FaultyFs;
+pub use folder::NewFolder;
+pub use memory::MemoryFs;
+
+/// The file system as storage sees it.
 ///
-/// Written beside its place and renamed by [`AtomicFile::commit`], so that a failed or cancelled write leaves whatever
-/// was there before; dropped without a commit, it is removed. A link is followed. What exists and is no regular file (a
-/// pipe, a device) is written straight.
-#[derive(Debug)]
-pub struct AtomicFile {
-    writer: Option<BufWriter<File>>,
-    /// The file beside, until it has its name; `None` where it is written straight.
-    part: Option<PathBuf>,
-    path: PathBuf,
+/// Paths are relative to the database's directory, with `/`: `"wal/000001.log"`; `""` is the directory itself. What is
+/// written to a file is durable after [`WriteFile::sync`]; that it has its name, or has none, after
+/// [`FileSystem::sync_folder`] of its folder.
+pub trait FileSystem: Send + Sync + Debug {
+    /// Makes a new, empty file in a folder that exists; `AlreadyExists` if there is one of that name.
+    fn create(&self, path: &str) -> Result<Box<dyn WriteFile>>;
+
+    /// The whole file.
+    fn read(&self, path: &str) -> Result<Vec<u8>>;
+
+    /// The whole file, aligned to 64 bytes: mapped on disk, a copy elsewhere.
+    ///
+    /// A mapped file must not be written to or cut; replacing or removing it is fine, the map keeps what it had.
+    fn map(&self, path: &str) -> Result<Buffer>;
+
+    /// Length of the file in bytes.
+    fn len(&self, path: &str) -> Result<u64>;
+
+    /// Whether there is a file or folder of that name.
+    fn exists(&self, path: &str) -> Result<bool>;
+
+    /// Names of the files (not of the folders) in `folder`, sorted; none if the folder is missing.
+    fn list(&self, folder: &str) -> Result<Vec<String>>;
+
+    /// Makes the folder and those above it, durably; nothing to do if it exists.
+    fn create_folder(&self, path: &str) -> Result<()>;
+
+    /// Gives the file another name, in place of the file that had it. Durable after `sync_folder`.
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Removes the file. Durable after `sync_folder`.
+    fn remove(&self, path: &str) -> Result<()>;
+
+    /// Cuts the file to `len` bytes (at most what it has) and makes it durable.
+    fn truncate(&self, path: &str, len: u64) -> Result<()>;
+
+    /// Makes the names in the folder durable.
+    fn sync_folder(&self, path: &str) -> Result<()>;
+
+    /// Takes the exclusive lock of that name, held while the value lives; `None` if somebody else has it.
+    ///
+    /// The file is made if it is missing, and stays.
+    fn lock(&self, path: &str) -> Result<Option<Box<dyn Any + Send + Sync>>>;
 }
 
-/// Makes the names of parts differ within the process.
-static NEXT_PART: AtomicU64 = AtomicU64::new(0);
+/// A file being written, at its end only. Nothing is buffered here: a write has reached the file system.
+pub trait WriteFile: Send + Debug {
+    /// Adds `bytes` at the end. After an error, any part of them may be there.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
-impl AtomicFile {
-    /// Starts a file that will be `path`.
-    pub fn create(path: &Path) -> Result<Self> {
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let failed = |e: &io::Error| unavailable("create", &path, e);
-        if let Ok(there) = fs::metadata(&path)
-            && !there.is_file()
-        {
-            let file = OpenOptions::new().write(true).open(&path).map_err(|e| failed(&e))?;
-            return Ok(Self { writer: Some(BufWriter::new(file)), part: None, path });
-        }
-        let Some(name) = path.file_name() else {
-            return Err(Error::invalid(format!("\"{}\" is no file name", path.display())));
-        };
-        let mut name = name.to_owned();
-        name.push(format!(".part-{}-{}", std::process::id(), NEXT_PART.fetch_add(1, Ordering::Relaxed)));
-        let part = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&part).map_err(|e| failed(&e))?;
-        Ok(Self { writer: Some(BufWriter::new(file)), part: Some(part), path })
+    /// Makes all that was written durable. After an error nothing since the last success may be relied on, ever:
+    /// calling again can succeed without having written a thing.
+    fn sync(&mut self) -> Result<()>;
+}
+
+/// Puts a file of `bytes` in the place of `path` in one durable step: a crash leaves the old file or the new one.
+///
+/// Uses the name `path` + `.tmp`, and takes over what a crash left there.
+pub fn replace_file(fs: &dyn FileSystem, path: &str, bytes: &[u8]) -> Result<()> {
+    start_file(fs, path, bytes).map(drop)
+}
+
+/// As [`replace_file`], and leaves the file open to be continued.
+pub(crate) fn start_file(fs: &dyn FileSystem, path: &str, bytes: &[u8]) -> Result<Box<dyn WriteFile>> {
+    let part = format!("{path}.tmp");
+    if fs.exists(&part)? {
+        fs.remove(&part)?;
     }
+    let mut file = fs.create(&part)?;
+    file.write(bytes)?;
+    file.sync()?;
+    fs.rename(&part, path)?;
+    fs.sync_folder(folder_of(path))?;
+    Ok(file)
+}
 
-    /// Makes the file durable and gives it its name.
-    pub fn commit(mut self) -> Result<()> {
-        let path = self.path.clone();
-        let failed = |e: &io::Error| unavailable("write", &path, e);
-        if let Some(writer) = self.writer.take() {
-            let file = writer.into_inner().map_err(|e| failed(e.error()))?;
-            if self.part.is_some() {
-                file.sync_all().map_err(|e| failed(&e))?;
-            }
-        }
-        let Some(part) = &self.part else { return Ok(()) };
-        fs::rename(part, &self.path).map_err(|e| failed(&e))?;
-        self.part = None;
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))
+/// The folder that `path` is in.
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Refuses a path that could leave the database's directory: a damaged file may name any.
+fn check_path(path: &str) -> Result<()> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0']);
+    if path.is_empty() || path.split('/').all(plain) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("\"{path}\" is no path within the database")))
     }
 }
 
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.open()?.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.open()?.flush()
-    }
-}
-
-impl AtomicFile {
-    fn open(&mut self) -> io::Result<&mut BufWriter<File>> {
-        self.writer.as_mut().ok_or_else(|| io::Error::other("the file is closed"))
-    }
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        drop(self.writer.take());
-        if let Some(part) = &self.part {
-            let _ = fs::remove_file(part);
-        }
-    }
-}
-
-fn unavailable(what: &str, path: &Path, e: &io::Error) -> Error {
-    let kind = if e.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Unavailable };
-    Error::new(kind, format!("cannot {what} file \"{}\": {e}", path.display()))
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
-//! What one reader sees: a table at one version, unchanged however long it is held.
+//! A table at one version.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
@@ -7,14 +8,18 @@ use arrow::compute::interleave;
 use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
 
 use crate::chunk::Chunk;
+use crate::key::Key;
 
 /// A table at one version. Cheap to clone and to hold; readers never wait for writers.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) version: u64,
+    /// Counts how often the same rows were put into other chunks.
+    pub(crate) arrangement: u64,
+    /// When the version was made, in microseconds since 1970.
+    pub(crate) created: i64,
     pub(crate) schema: Arc<TableSchema>,
     pub(crate) chunks: Vec<Arc<Chunk>>,
-    pub(crate) next_row: u64,
 }
 
 /// A row's place in a snapshot.
@@ -27,9 +32,19 @@ pub struct Place {
 }
 
 impl Snapshot {
+    /// A table without rows.
+    pub(crate) fn empty(schema: TableSchema) -> Self {
+        Self { version: 0, arrangement: 0, created: now_micros(), schema: Arc::new(schema), chunks: Vec::new() }
+    }
+
     /// Number of this version; every committed change adds one.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// When this version was made, in microseconds since 1970.
+    pub fn created(&self) -> i64 {
+        self.created
     }
 
     /// The schema at this version.
@@ -37,7 +52,7 @@ impl Snapshot {
         &self.schema
     }
 
-    /// The chunks, in ascending order of [`RowId`].
+    /// The chunks, each sorted by key; their ranges of keys may overlap.
     pub fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
     }
@@ -47,49 +62,76 @@ impl Snapshot {
         self.chunks.iter().map(|chunk| chunk.live()).sum()
     }
 
-    /// Where the row is, if it is live in this snapshot.
-    pub fn place(&self, row: RowId) -> Option<Place> {
-        let chunk = self.chunks.partition_point(|chunk| chunk.first() <= row.0).checked_sub(1)?;
-        let ordinal = self.chunks[chunk].ordinal(row)?;
-        (!self.chunks[chunk].deleted().contains(ordinal)).then_some(Place { chunk: chunk as u32, ordinal })
+    /// Where the row with this key is, if it is live. O(log n) for each chunk.
+    pub fn find(&self, key: &Key) -> Result<Option<Place>> {
+        // The youngest rows are asked for most.
+        for (i, chunk) in self.chunks.iter().enumerate().rev() {
+            if let Some(ordinal) = chunk.find(key)?
+                && !chunk.deleted().contains(ordinal)
+            {
+                return Ok(Some(Place { chunk: i as u32, ordinal }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the row at a place is called in a change.
+    pub fn row_id(&self, place: Place) -> RowId {
+        self.chunks[place.chunk as usize].row_id(place.ordinal as usize)
     }
 
     /// Some columns of the rows at `places`, in that order. Copies just these rows.
     pub fn take(&self, places: &[Place], projection: &[usize]) -> Result<RecordBatch> {
         let arrow = Arc::new(self.schema.arrow().project(projection)?);
-        let mut used: Vec<u32> = places.iter().map(|place| place.chunk).collect();
-        used.sort_unstable();
-        used.dedup();
-        let indices: Vec<(usize, usize)> = places
-            .iter()
-            .map(|place| (used.partition_point(|&chunk| chunk < place.chunk), place.ordinal as usize))
-            .collect();
         let columns = projection
             .iter()
             .map(|&column| {
-                let parts = used
-                    .iter()
-                    .map(|&chunk| {
-                        let chunk = &self.chunks[chunk as usize];
-                        chunk.column(&self.schema, column, 0..chunk.len())
-                    })
-                    .collect::<Result<Vec<ArrayRef>>>()?;
-                if parts.is_empty() {
+                if places.is_empty() {
                     return Ok(arrow::array::new_empty_array(self.schema.arrow().field(column).data_type()));
                 }
-                let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
-                Ok(interleave(&parts, &indices)?)
+                self.take_with(places, |chunk| chunk.column(&self.schema, column, 0..chunk.len()))
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
         Ok(RecordBatch::try_new_with_options(arrow, columns, &options)?)
     }
 
+    /// The keys of the rows at `places` (at least one), in that order; see [`Chunk::keys`].
+    pub(crate) fn take_keys(&self, places: &[Place]) -> Result<ArrayRef> {
+        self.take_with(places, |chunk| chunk.keys(0..chunk.len()))
+    }
+
+    fn take_with(&self, places: &[Place], column: impl Fn(&Chunk) -> Result<ArrayRef>) -> Result<ArrayRef> {
+        let mut used: Vec<u32> = places.iter().map(|place| place.chunk).collect();
+        used.sort_unstable();
+        used.dedup();
+        let parts =
+            used.iter().map(|&chunk| column(&self.chunks[chunk as usize])).collect::<Result<Vec<ArrayRef>>>()?;
+        if let ([part], [place]) = (parts.as_slice(), places) {
+            return Ok(arrow::compute::take(part, &arrow::array::UInt32Array::from(vec![place.ordinal]), None)?);
+        }
+        let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+        let indices: Vec<(usize, usize)> = places
+            .iter()
+            .map(|place| (used.partition_point(|&chunk| chunk < place.chunk), place.ordinal as usize))
+            .collect();
+        Ok(interleave(&parts, &indices)?)
+    }
+
     /// The places of rows that must be live here.
     pub fn places(&self, rows: &[RowId]) -> Result<Vec<Place>> {
+        let chunks: HashMap<u32, u32> = self.chunks.iter().zip(0..).map(|(chunk, i)| (chunk.uid(), i)).collect();
         rows.iter()
             .map(|&row| {
-                self.place(row).ok_or_else(|| Error::conflict(format!("row {} was changed by another writer", row.0)))
+                let ordinal = row.0 as Ordinal;
+                let chunk = chunks.get(&((row.0 >> 32) as u32)).copied();
+                let live = chunk.filter(|&i| {
+                    let chunk = &self.chunks[i as usize];
+                    (ordinal as usize) < chunk.len() && !chunk.deleted().contains(ordinal)
+                });
+                live.map(|chunk| Place { chunk, ordinal }).ok_or_else(|| {
+                    Error::conflict("a row was changed by another writer").with_hint("run the statement again")
+                })
             })
             .collect()
     }
@@ -98,4 +140,10 @@ impl Snapshot {
     pub fn data_bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.data_bytes()).sum()
     }
+}
+
+/// The current time in microseconds since 1970.
+pub(crate) fn now_micros() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,23 +1,64 @@
-//! One table: a chain of chunks, one writer at a time, snapshots for readers.
+//! One table: chunks sorted by key, one writer at a time, snapshots for readers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
 use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard};
+use roaring::RoaringBitmap;
 
-use crate::chunk::{Chunk, MERGED_ROWS_MAX};
-use crate::key::{Key, KeyIndex, keys_of};
-use crate::snapshot::{Place, Snapshot};
+use crate::chunk::{Chunk, MERGED_ROWS_MAX, Merge, NUMBER_ID, key_id};
+use crate::key::{KeyColumn, KeyRef};
+use crate::log::{Change, Commit, TableLog};
+use crate::segment::Segment;
+use crate::snapshot::{Place, Snapshot, now_micros};
 use crate::validate::validate;
+use crate::versions::{VERSIONS_KEPT, Versions};
+use crate::wal::Lsn;
 
 /// A table. Writes are atomic: a reader sees all of a change or nothing of it.
 #[derive(Debug)]
 pub struct Table {
-    current: RwLock<Arc<Snapshot>>,
-    /// The single writer holds this from its first check to the publishing of the new snapshot.
-    keys: Mutex<KeyIndex>,
+    /// What readers see: changes that are as durable as the database promises.
+    versions: Arc<Versions>,
+    /// The single writer holds this from its first check to the record in the log.
+    writer: Mutex<Writer>,
+    log: TableLog,
+}
+
+/// What the next change builds on.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    /// The newest version, durable or about to be.
+    pub(crate) head: Arc<Snapshot>,
+    /// Chunks of the head that must stay as they are, because they are being written to a segment.
+    pub(crate) frozen: usize,
+    pub(crate) next_uid: u32,
+    pub(crate) next_number: u64,
+    /// The record of the newest change.
+    pub(crate) last_lsn: Lsn,
+    /// Changes up to this record are in segments.
+    pub(crate) flushed_lsn: Lsn,
+    /// Segments that a record after `flushed_lsn` names, by chunk: replay adds them, so no manifest may name them, nor
+    /// may a compaction put others in their place.
+    pub(crate) unsettled: Vec<(u32, Lsn)>,
+    /// Where rows went when their chunks were written to segments: old chunk to new row, by ordinal. The last few.
+    moved: VecDeque<HashMap<u32, Vec<u64>>>,
+}
+
+/// How many rearrangements a running statement may miss.
+const MOVES_KEPT: usize = 8;
+/// A row that did not move: it was deleted.
+const GONE: u64 = u64::MAX;
+
+/// Part of a table on its way to segments.
+pub(crate) struct Frozen {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// The chunks in memory.
+    pub(crate) chunks: Vec<Arc<Chunk>>,
+    /// They hold all changes up to this record.
+    pub(crate) lsn: Lsn,
 }
 
 /// Sizes of a table.
@@ -27,120 +68,285 @@ pub struct TableSize {
     pub rows: usize,
     /// Bytes of the columns.
     pub data_bytes: usize,
-    /// Bytes beside the columns: keys, row numbers, deletions.
+    /// Bytes beside the columns: row numbers, deletions.
     pub bookkeeping_bytes: usize,
 }
 
 impl Table {
-    /// An empty table.
+    /// An empty table in memory.
     pub fn new(schema: TableSchema) -> Self {
-        let snapshot = Snapshot { version: 0, schema: Arc::new(schema), chunks: Vec::new(), next_row: 0 };
-        Self { current: RwLock::new(Arc::new(snapshot)), keys: Mutex::default() }
+        Self::restored(Snapshot::empty(schema), 0, 0, TableLog::none())
+    }
+
+    /// A table as it was found on disk.
+    pub(crate) fn restored(snapshot: Snapshot, next_uid: u32, next_number: u64, log: TableLog) -> Self {
+        Self::restored_with(snapshot, Vec::new(), next_uid, next_number, log)
+    }
+
+    /// As [`Table::restored`], with versions before the present one, oldest first.
+    pub(crate) fn restored_with(
+        snapshot: Snapshot,
+        older: Vec<Arc<Snapshot>>,
+        next_uid: u32,
+        next_number: u64,
+        log: TableLog,
+    ) -> Self {
+        let head = Arc::new(snapshot);
+        let writer = Writer {
+            head: Arc::clone(&head),
+            frozen: 0,
+            next_uid,
+            next_number,
+            last_lsn: Lsn::default(),
+            flushed_lsn: Lsn::default(),
+            unsettled: Vec::new(),
+            moved: VecDeque::new(),
+        };
+        Self { versions: Arc::new(Versions::new(head, older, VERSIONS_KEPT)), writer: Mutex::new(writer), log }
     }
 
     /// The table as it is now, for as long as the caller holds it.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.current.read())
+        self.versions.current()
+    }
+
+    /// The table as it was at `version`, if that is still kept.
+    pub fn at(&self, version: u64) -> Result<Arc<Snapshot>> {
+        self.versions.at(version)
+    }
+
+    /// The versions that are kept, oldest first; the last one is the present one.
+    pub fn versions(&self) -> Vec<Arc<Snapshot>> {
+        self.versions.all()
+    }
+
+    /// Keeps so many versions beside the present one. A version that is kept holds rows that were deleted since.
+    pub fn keep_versions(&self, kept: usize) {
+        self.versions.keep(kept);
+    }
+
+    /// The version that the next change builds on: a statement that writes must read this one.
+    ///
+    /// It may hold changes that are not durable yet; whatever is built on them becomes durable after them.
+    pub fn head(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.writer.lock().head)
     }
 
     /// Adds rows. A key that exists, or comes twice, is an error and nothing is added.
     ///
-    /// Batches have the schema's columns in order. Returns the number of rows.
-    pub fn append(&self, batches: &[RecordBatch]) -> Result<usize> {
+    /// Batches have the schema's columns in order.
+    pub fn append(&self, batches: &[RecordBatch]) -> Result<Commit> {
         self.replace(&[], batches)
     }
 
     /// Deletes rows, which must be live.
-    pub fn delete(&self, rows: &[RowId]) -> Result<usize> {
-        self.replace(rows, &[])?;
-        Ok(rows.len())
+    pub fn delete(&self, rows: &[RowId]) -> Result<Commit> {
+        self.replace(rows, &[])
     }
 
     /// Deletes `rows` and adds `batches` in one step: the form that every write takes.
     ///
     /// Keys are checked against what remains. A row that is no longer live means that another writer was first:
-    /// [`Conflict`](mvvd_core::ErrorKind::Conflict), and nothing changes. Returns the number of rows added.
-    pub fn replace(&self, rows: &[RowId], batches: &[RecordBatch]) -> Result<usize> {
-        let mut keys = self.keys.lock();
-        let before = self.snapshot();
+    /// [`Conflict`](mvvd_core::ErrorKind::Conflict), and nothing changes. The change is durable and visible once
+    /// [`Commit::wait`] returns.
+    pub fn replace(&self, rows: &[RowId], batches: &[RecordBatch]) -> Result<Commit> {
+        self.log.wait_for_room(|| self.unflushed_bytes())?;
+        let mut writer = self.writer.lock();
+        let before = Arc::clone(&writer.head);
         let schema = &before.schema;
         let batches = batches.iter().map(|batch| validate(schema, batch)).collect::<Result<Vec<_>>>()?;
-        let places = before.places(rows)?;
+        let places = before.places(&writer.resolve(rows))?;
 
         // Everything that can fail comes before the first change.
-        let old_keys = self.old_keys(&before, &places)?;
-        let new_keys = match schema.primary_key() {
-            Some(column) => {
-                let name = schema.columns()[column].field.name();
-                let new_keys =
-                    batches.iter().map(|batch| keys_of(batch.column(column))).collect::<Result<Vec<_>>>()?.concat();
-                let freed: HashSet<&Key> = old_keys.iter().collect();
-                let mut seen = HashSet::with_capacity(new_keys.len());
-                for key in &new_keys {
-                    if !seen.insert(key) {
-                        return Err(Error::conflict(format!(
-                            "duplicate key: {name} = {key} comes twice in one statement"
-                        )));
-                    }
-                    if keys.get(key).is_some() && !freed.contains(key) {
-                        return Err(Error::conflict(format!("duplicate key: {name} = {key} already exists")));
-                    }
-                }
-                new_keys
-            }
-            None => Vec::new(),
-        };
-        let mut chunks = delete_places(&before.chunks, &places);
-        let mut next_row = before.next_row;
-        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
-            chunks.push(Arc::new(Chunk::new(schema, batch, RowId(next_row))));
-            next_row += batch.num_rows() as u64;
-        }
-        merge_small(schema, &mut chunks)?;
-
-        for (key, row) in old_keys.iter().zip(rows) {
-            keys.remove(key, *row);
-        }
-        for (i, key) in new_keys.into_iter().enumerate() {
-            keys.insert(key, RowId(before.next_row + i as u64));
-        }
-        let added = (next_row - before.next_row) as usize;
-        self.publish(Snapshot { version: before.version + 1, schema: Arc::clone(schema), chunks, next_row });
-        Ok(added)
+        let mut next = writer.next();
+        let added = next.chunks_of(schema, &batches)?;
+        let mut chunks = delete_places(&before.chunks, &places, writer.frozen);
+        check_keys(schema, &chunks, &added)?;
+        let deleted = if places.is_empty() { None } else { Some(before.take_keys(&places)?) };
+        let added = self.log.store_bulk(schema, added, &mut next)?;
+        chunks.extend(added.iter().cloned());
+        next.merge_small(schema, &mut chunks)?;
+        let snapshot = Snapshot { version: before.version + 1, chunks, ..Snapshot::clone(&before) };
+        self.commit(&mut writer, next, snapshot, &Change::Rows { deleted, added: &added })
     }
 
-    /// Deletes every row. Returns how many there were.
-    pub fn truncate(&self) -> usize {
-        let mut keys = self.keys.lock();
-        let before = self.snapshot();
-        keys.clear();
-        let rows = before.live();
-        self.publish(Snapshot { version: before.version + 1, chunks: Vec::new(), ..Snapshot::clone(&before) });
-        rows
+    /// Deletes every row.
+    pub fn truncate(&self) -> Result<Commit> {
+        let mut writer = self.writer.lock();
+        let next = writer.next();
+        let snapshot =
+            Snapshot { version: writer.head.version + 1, chunks: Vec::new(), ..Snapshot::clone(&writer.head) };
+        self.commit(&mut writer, next, snapshot, &Change::Truncate)
     }
 
     /// Changes the schema; `change` sees the current one. Rows keep their values: columns are known by id.
-    pub fn alter(&self, change: impl FnOnce(&TableSchema) -> Result<TableSchema>) -> Result<()> {
-        let _writer = self.keys.lock();
-        let before = self.snapshot();
-        let schema = Arc::new(change(&before.schema)?);
-        self.publish(Snapshot { version: before.version + 1, schema, ..Snapshot::clone(&before) });
+    pub fn alter(&self, change: impl FnOnce(&TableSchema) -> Result<TableSchema>) -> Result<Commit> {
+        let mut writer = self.writer.lock();
+        let next = writer.next();
+        let schema = Arc::new(change(&writer.head.schema)?);
+        let snapshot =
+            Snapshot { version: writer.head.version + 1, schema: Arc::clone(&schema), ..Snapshot::clone(&writer.head) };
+        self.commit(&mut writer, next, snapshot, &Change::Schema(&schema))
+    }
+
+    /// Records a change and makes its snapshot the head.
+    fn commit(&self, writer: &mut Writer, next: Next, snapshot: Snapshot, change: &Change) -> Result<Commit> {
+        let lsn = self.log.append(snapshot.version, change)?;
+        let snapshot = Arc::new(Snapshot { created: now_micros(), ..snapshot });
+        if let Some(lsn) = lsn {
+            writer.recorded(lsn, change);
+        }
+        writer.head = Arc::clone(&snapshot);
+        writer.next_uid = next.uid;
+        writer.next_number = next.number;
+        Ok(Commit::new(&self.log, lsn, &self.versions, snapshot))
+    }
+
+    /// The rows of a statement that is about to change them, all columns, in this order.
+    pub fn take(&self, rows: &[RowId]) -> Result<RecordBatch> {
+        let (head, rows) = {
+            let writer = self.writer.lock();
+            (Arc::clone(&writer.head), writer.resolve(rows))
+        };
+        let all: Vec<usize> = (0..head.schema.columns().len()).collect();
+        head.take(&head.places(&rows)?, &all)
+    }
+
+    pub(crate) fn log(&self) -> &TableLog {
+        &self.log
+    }
+
+    pub(crate) fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock()
+    }
+
+    /// Keeps the chunks in memory as they are, apart from deletions, until [`Table::install`] or [`Table::thaw`].
+    pub(crate) fn freeze(&self) -> Frozen {
+        let mut writer = self.writer.lock();
+        assert_eq!(writer.frozen, 0, "one flush at a time: the end of the first one would thaw the second one's rows");
+        writer.frozen = writer.head.chunks.len();
+        let chunks = writer.head.chunks.iter().filter(|chunk| !chunk.is_stored()).cloned().collect();
+        Frozen { snapshot: Arc::clone(&writer.head), chunks, lsn: writer.last_lsn }
+    }
+
+    /// Lets chunks in memory be merged again.
+    pub(crate) fn thaw(&self) {
+        self.writer.lock().frozen = 0;
+    }
+
+    /// Puts segments in the place of the chunks whose rows they hold.
+    ///
+    /// `sources` says for each row of the segments, in order, which chunk and ordinal it was. Rows that were deleted
+    /// since `old` was read are deleted in the segments too. `flushed` is the record up to which everything is in
+    /// segments now.
+    pub(crate) fn install(
+        &self,
+        old: &[Arc<Chunk>],
+        sources: &[(usize, usize)],
+        segments: Vec<Arc<Segment>>,
+        flushed: Option<Lsn>,
+    ) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let head = Arc::clone(&writer.head);
+        let key = key_id(&head.schema);
+        let mut next = writer.next();
+        let mut moved: Vec<Vec<u64>> = old.iter().map(|chunk| vec![GONE; chunk.len()]).collect();
+        let mut added = Vec::with_capacity(segments.len());
+        let mut rest = sources;
+        for segment in segments {
+            let (here, after) = rest.split_at(segment.rows());
+            rest = after;
+            let chunk = Chunk::stored_in(next.uid()?, key, segment, RoaringBitmap::new());
+            for (ordinal, &(from, row)) in here.iter().enumerate() {
+                moved[from][row] = chunk.row_id(ordinal).0;
+            }
+            added.push(chunk);
+        }
+        // A truncated table has none of them left: nothing to install.
+        let current: HashMap<u32, &Arc<Chunk>> = head.chunks.iter().map(|chunk| (chunk.uid(), chunk)).collect();
+        let mut late: HashMap<u32, Vec<Ordinal>> = HashMap::new();
+        for (chunk, rows) in old.iter().zip(&moved) {
+            let gone = match current.get(&chunk.uid()) {
+                Some(now) => now.deleted() - chunk.deleted(),
+                None => (0..chunk.len() as u32).collect(),
+            };
+            for row in gone {
+                let to = rows[row as usize];
+                if to != GONE {
+                    late.entry((to >> 32) as u32).or_default().push(to as Ordinal);
+                }
+            }
+        }
+        let replaced: HashMap<u32, ()> = old.iter().map(|chunk| (chunk.uid(), ())).collect();
+        let mut added: Vec<Arc<Chunk>> = added
+            .into_iter()
+            .map(|chunk| match late.remove(&chunk.uid()) {
+                Some(ordinals) => Arc::new(chunk.with_deleted(ordinals)),
+                None => Arc::new(chunk),
+            })
+            .filter(|chunk| chunk.live() > 0)
+            .collect();
+        let mut chunks = Vec::with_capacity(head.chunks.len() + added.len());
+        for chunk in &head.chunks {
+            if replaced.contains_key(&chunk.uid()) {
+                chunks.append(&mut added);
+            } else {
+                chunks.push(Arc::clone(chunk));
+            }
+        }
+        writer.next_uid = next.uid;
+        writer.moved.push_back(old.iter().map(|chunk| chunk.uid()).zip(moved).collect());
+        if writer.moved.len() > MOVES_KEPT {
+            writer.moved.pop_front();
+        }
+        writer.frozen = 0;
+        if let Some(lsn) = flushed {
+            writer.settle(lsn);
+        }
+        writer.head = Arc::new(Snapshot { arrangement: head.arrangement + 1, chunks, ..Snapshot::clone(&head) });
+        // Readers get the new arrangement with the next change that becomes durable, or now, if there is none under way.
+        self.versions.rearrange(&writer.head);
         Ok(())
     }
 
-    /// The rows that have these keys, in the same order.
-    pub fn find(&self, wanted: &[Key]) -> Vec<Option<RowId>> {
-        let keys = self.keys.lock();
-        wanted.iter().map(|key| keys.get(key)).collect()
+    /// The same table, recorded in a log from now on. `chunks` hold the rows it has.
+    pub(crate) fn recorded(self, log: TableLog, chunks: Vec<Arc<Chunk>>, lsn: Lsn) -> Self {
+        let writer = self.writer.into_inner();
+        let mut snapshot = Snapshot::clone(&writer.head);
+        let uid = chunks.iter().map(|chunk| chunk.uid() + 1).max().unwrap_or(0).max(writer.next_uid);
+        snapshot.version = snapshot.version.max(u64::from(!chunks.is_empty()));
+        snapshot.chunks = chunks;
+        let table = Self::restored(snapshot, uid, writer.next_number, log);
+        let mut writer = table.writer();
+        writer.last_lsn = lsn;
+        // Rows in memory are in this very record.
+        writer.flushed_lsn = if writer.has_unflushed() { Lsn(lsn.0.saturating_sub(1)) } else { lsn };
+        drop(writer);
+        table
     }
 
-    /// The places of these keys, in the same order, and the snapshot that they are places of.
-    pub fn find_in(&self, wanted: &[Key]) -> (Arc<Snapshot>, Vec<Option<Place>>) {
-        // Keys and snapshot change together, under this lock.
-        let keys = self.keys.lock();
-        let snapshot = self.snapshot();
-        let places = wanted.iter().map(|key| snapshot.place(keys.get(key)?)).collect();
-        (snapshot, places)
+    /// Bytes of the rows that are only in memory and in the log.
+    pub(crate) fn unflushed_bytes(&self) -> usize {
+        let head = self.head();
+        head.chunks.iter().filter(|chunk| !chunk.is_stored()).map(|chunk| chunk.data_bytes()).sum()
+    }
+
+    /// The chunks on disk that may be rewritten.
+    pub(crate) fn settled_chunks(&self) -> Vec<Arc<Chunk>> {
+        let writer = self.writer.lock();
+        writer.head.chunks.iter().filter(|chunk| chunk.is_stored() && writer.is_settled(chunk)).cloned().collect()
+    }
+
+    /// Number of segments that wait for a flush of the changes before them.
+    pub(crate) fn unsettled(&self) -> usize {
+        let writer = self.writer.lock();
+        writer.head.chunks.iter().filter(|chunk| !writer.is_settled(chunk)).count()
+    }
+
+    /// Shows readers the newest arrangement of the rows that they see already.
+    pub(crate) fn refresh(&self) {
+        let writer = self.writer.lock();
+        self.versions.rearrange(&writer.head);
     }
 
     /// Rows and bytes.
@@ -149,59 +355,225 @@ impl Table {
         TableSize {
             rows: snapshot.live(),
             data_bytes: snapshot.data_bytes(),
-            bookkeeping_bytes: self.keys.lock().bytes()
-                + snapshot.chunks.iter().map(|chunk| chunk.bookkeeping_bytes()).sum::<usize>(),
-        }
-    }
-
-    fn publish(&self, snapshot: Snapshot) {
-        *self.current.write() = Arc::new(snapshot);
-    }
-
-    fn old_keys(&self, before: &Snapshot, places: &[Place]) -> Result<Vec<Key>> {
-        match before.schema.primary_key() {
-            Some(column) if !places.is_empty() => keys_of(before.take(places, &[column])?.column(0)),
-            _ => Ok(Vec::new()),
+            bookkeeping_bytes: snapshot.chunks.iter().map(|chunk| chunk.bookkeeping_bytes()).sum::<usize>(),
         }
     }
 }
 
-fn delete_places(chunks: &[Arc<Chunk>], places: &[Place]) -> Vec<Arc<Chunk>> {
+impl Writer {
+    /// Whether some rows are only in memory and in the log.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.head.chunks.iter().any(|chunk| !chunk.is_stored())
+    }
+
+    /// Whether replay has no part in the chunk.
+    pub(crate) fn is_settled(&self, chunk: &Chunk) -> bool {
+        !self.has_unflushed() || self.unsettled.iter().all(|(uid, _)| *uid != chunk.uid())
+    }
+
+    /// Takes note of the record of a change, before the change becomes the head.
+    fn recorded(&mut self, lsn: Lsn, change: &Change) {
+        // Replay begins after everything that was in segments, not where the last flush was: that log may be gone.
+        if !self.has_unflushed() {
+            self.settle(Lsn(lsn.0.saturating_sub(1)));
+        }
+        self.last_lsn = lsn;
+        if let Change::Rows { added, .. } = change {
+            let stored = added.iter().filter(|chunk| chunk.is_stored());
+            self.unsettled.extend(stored.map(|chunk| (chunk.uid(), lsn)));
+        }
+    }
+
+    /// All changes up to this record are in segments.
+    fn settle(&mut self, lsn: Lsn) {
+        self.flushed_lsn = self.flushed_lsn.max(lsn);
+        self.unsettled.retain(|(_, named)| *named > self.flushed_lsn);
+    }
+
+    /// The present names of rows that a running statement has read.
+    fn resolve(&self, rows: &[RowId]) -> Vec<RowId> {
+        let mut rows = rows.to_vec();
+        for moved in &self.moved {
+            for row in &mut rows {
+                if let Some(to) = moved.get(&((row.0 >> 32) as u32))
+                    && let Some(&to) = to.get(row.0 as u32 as usize)
+                {
+                    *row = RowId(to);
+                }
+            }
+        }
+        rows
+    }
+
+    pub(crate) fn next(&self) -> Next {
+        Next { uid: self.next_uid, number: self.next_number, frozen: self.frozen }
+    }
+}
+
+/// Numbers that the next change gives out; they count once it is recorded.
+pub(crate) struct Next {
+    uid: u32,
+    number: u64,
+    frozen: usize,
+}
+
+impl Next {
+    pub(crate) fn starting_at(uid: u32, number: u64) -> Self {
+        Self { uid, number, frozen: 0 }
+    }
+
+    /// The next chunk, and the next row of a table without a key.
+    pub(crate) fn numbers(&self) -> (u32, u64) {
+        (self.uid, self.number)
+    }
+
+    /// Row numbers up to `last` are taken.
+    pub(crate) fn number_after(&mut self, last: u64) {
+        self.number = self.number.max(last + 1);
+    }
+
+    /// The row numbers of a segment are taken.
+    pub(crate) fn number_in(&mut self, segment: &Segment) -> Result<()> {
+        if let Some(numbers) = segment.column(NUMBER_ID)?.filter(|numbers| !numbers.is_empty())
+            && let KeyRef::Int(last) = KeyColumn::of(&numbers)?.at(numbers.len() - 1)
+        {
+            self.number_after(u64::try_from(last).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn uid(&mut self) -> Result<u32> {
+        let uid = self.uid;
+        self.uid = uid.checked_add(1).ok_or_else(|| Error::exhausted("the table has no numbers left for its parts"))?;
+        Ok(uid)
+    }
+
+    /// The rows of `batches` as chunks in key order. Keys that come twice are an error.
+    fn chunks_of(&mut self, schema: &TableSchema, batches: &[RecordBatch]) -> Result<Vec<Arc<Chunk>>> {
+        let key = key_id(schema);
+        let mut chunks = Vec::with_capacity(batches.len());
+        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+            let mut columns: Vec<(u32, ArrayRef)> =
+                schema.columns().iter().zip(batch.columns()).map(|(c, array)| (c.id, Arc::clone(array))).collect();
+            if key == NUMBER_ID {
+                let end = self.number + batch.num_rows() as u64;
+                columns.push((NUMBER_ID, Arc::new(UInt64Array::from_iter_values(self.number..end))));
+                self.number = end;
+            }
+            chunks.push(Arc::new(Chunk::new(self.uid()?, key, batch.num_rows(), columns)));
+        }
+        if is_in_order(&chunks)? {
+            return Ok(chunks);
+        }
+        // The order of the whole, not of each batch: chunks that do not overlap are searched one at a time.
+        let merge = Merge::new(schema, &chunks)?;
+        let rows = merge.sources().len();
+        let mut sorted = Vec::with_capacity(chunks.len());
+        for start in (0..rows).step_by(MERGED_ROWS_MAX) {
+            let range = start..(start + MERGED_ROWS_MAX).min(rows);
+            let count = range.len();
+            sorted.push(Arc::new(Chunk::new(self.uid()?, key, count, merge.columns(range)?)));
+        }
+        check_distinct(schema, &sorted)?;
+        Ok(sorted)
+    }
+
+    /// Keeps the number of chunks logarithmic: the last ones are merged while they are small and of like size, so a row
+    /// is copied O(log n) times in its life.
+    pub(crate) fn merge_small(&mut self, schema: &TableSchema, chunks: &mut Vec<Arc<Chunk>>) -> Result<()> {
+        let mut start = chunks.len();
+        let mut rows = 0;
+        while start > self.frozen {
+            let previous = chunks[start - 1].live();
+            let grows = rows == 0 || previous < rows * 2;
+            if !grows || rows + previous > MERGED_ROWS_MAX || chunks[start - 1].is_stored() {
+                break;
+            }
+            rows += previous;
+            start -= 1;
+        }
+        if chunks.len() - start > 1 {
+            let merged = Merge::new(schema, &chunks[start..])?;
+            let columns = merged.columns(0..merged.sources().len())?;
+            let merged = Chunk::new(self.uid()?, key_id(schema), merged.sources().len(), columns);
+            chunks.truncate(start);
+            chunks.push(Arc::new(merged));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the keys ascend within each chunk and from one to the next.
+fn is_in_order(chunks: &[Arc<Chunk>]) -> Result<bool> {
+    let columns = chunks.iter().map(|chunk| chunk.keys(0..chunk.len())).collect::<Result<Vec<_>>>()?;
+    let keys = columns.iter().map(|column| KeyColumn::of(column)).collect::<Result<Vec<_>>>()?;
+    Ok(keys.iter().all(|keys| keys.first_out_of_order().is_none())
+        && keys.windows(2).all(|pair| pair[0].at(pair[0].len() - 1) < pair[1].at(0)))
+}
+
+fn key_name(schema: &TableSchema) -> &str {
+    schema.primary_key().map_or("row number", |i| schema.columns()[i].field.name())
+}
+
+/// Refuses keys that come twice in sorted chunks.
+fn check_distinct(schema: &TableSchema, chunks: &[Arc<Chunk>]) -> Result<()> {
+    let twice = |key: &dyn std::fmt::Display| {
+        Error::conflict(format!("duplicate key: {} = {key} comes twice in one statement", key_name(schema)))
+    };
+    let columns = chunks.iter().map(|chunk| chunk.keys(0..chunk.len())).collect::<Result<Vec<_>>>()?;
+    let keys = columns.iter().map(|column| KeyColumn::of(column)).collect::<Result<Vec<_>>>()?;
+    for (i, keys_here) in keys.iter().enumerate() {
+        if let Some(row) = keys_here.first_out_of_order() {
+            return Err(twice(&keys_here.at(row)));
+        }
+        if i > 0 && keys[i - 1].at(keys[i - 1].len() - 1) >= keys_here.at(0) {
+            return Err(twice(&keys_here.at(0)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses new rows whose key a live row has.
+fn check_keys(schema: &TableSchema, chunks: &[Arc<Chunk>], added: &[Arc<Chunk>]) -> Result<()> {
+    if key_id(schema) == NUMBER_ID {
+        return Ok(());
+    }
+    for new in added {
+        let new_keys = new.keys(0..new.len())?;
+        let new_keys = KeyColumn::of(&new_keys)?;
+        for chunk in chunks {
+            let keys = chunk.keys(0..chunk.len())?;
+            let keys = KeyColumn::of(&keys)?;
+            let mut from = (0, 0);
+            while let Some((here, there)) = new_keys.next_shared(keys, from) {
+                if !chunk.deleted().contains(there as u32) {
+                    let (name, key) = (key_name(schema), new_keys.at(here));
+                    return Err(Error::conflict(format!("duplicate key: {name} = {key} already exists")));
+                }
+                from = (here + 1, there + 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn delete_places(chunks: &[Arc<Chunk>], places: &[Place], frozen: usize) -> Vec<Arc<Chunk>> {
     let mut by_chunk: HashMap<u32, Vec<Ordinal>> = HashMap::new();
     for place in places {
         by_chunk.entry(place.chunk).or_default().push(place.ordinal);
     }
     chunks
         .iter()
-        .enumerate()
-        .map(|(i, chunk)| match by_chunk.remove(&(i as u32)) {
+        .zip(0..)
+        .map(|(chunk, i)| match by_chunk.remove(&i) {
             Some(ordinals) => Arc::new(chunk.with_deleted(ordinals)),
             None => Arc::clone(chunk),
         })
-        .filter(|chunk| chunk.live() > 0)
+        .enumerate()
+        // What a flush is writing keeps its place.
+        .filter(|(i, chunk)| *i < frozen || chunk.is_stored() || chunk.live() > 0)
+        .map(|(_, chunk)| chunk)
         .collect()
-}
-
-/// Keeps the number of chunks logarithmic: the last ones are merged while they are small and of like size, so a row is
-/// copied O(log n) times in its life.
-fn merge_small(schema: &TableSchema, chunks: &mut Vec<Arc<Chunk>>) -> Result<()> {
-    let mut start = chunks.len();
-    let mut rows = 0;
-    while start > 0 {
-        let previous = chunks[start - 1].live();
-        let grows = rows == 0 || previous < rows * 2;
-        if !grows || rows + previous > MERGED_ROWS_MAX {
-            break;
-        }
-        rows += previous;
-        start -= 1;
-    }
-    if chunks.len() - start > 1 {
-        let merged = Chunk::merge(schema, &chunks[start..])?;
-        chunks.truncate(start);
-        chunks.push(Arc::new(merged));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -216,10 +216,18 @@ fn tags_stay_out_of_data() {
 }
 
 #[test]
-fn a_database_folder_is_warned_about_once() {
-    let ran = run(&["--db", "/tmp/somewhere", "--format", "csv", "-c", "SELECT 1 AS a", "-c", "SELECT 2 AS a"], "");
-    let warning = "warning: this version keeps all data in memory: nothing will be saved to \"/tmp/somewhere\"\n";
-    ran.is(0, "a\n1\na\n2\n", warning);
+fn a_database_folder_keeps_its_tables() {
+    let home = tempfile::tempdir().unwrap();
+    let create = "CREATE TABLE t (id BIGINT PRIMARY KEY, v VECTOR(2)); INSERT INTO t VALUES (2, '[3,4]'), (1, '[1,2]')";
+    run_in(home.path(), &["-q", "--db", "shop", "-c", create], "").is(0, "", "");
+    let query = ["--db", "shop", "--format", "csv", "-c", "SELECT id, v FROM t ORDER BY v <-> '[1,2]' LIMIT 2"];
+    run_in(home.path(), &query, "").is(0, "id,v\n1,\"[1,2]\"\n2,\"[3,4]\"\n", "");
+    let read_only = ["--db", "shop", "--read-only", "-c", "DELETE FROM t"];
+    let ran = run_in(home.path(), &read_only, "");
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.err.contains("the database is open for reading only"), "{ran:?}");
+    let missing = run_in(home.path(), &["--db", "nowhere", "--read-only", "-c", "SELECT 1"], "");
+    assert!(missing.err.contains("there is no database here"), "{missing:?}");
 }
 
 #[test]

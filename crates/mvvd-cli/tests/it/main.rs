@@ -1,8 +1,12 @@
-//! The program from outside: what it prints and how it ends, in scripts and at a prompt on a pseudo-terminal.
+//! The program from outside: what it prints and how it ends, in scripts, at a prompt on a pseudo-terminal,
+//! and killed.
 
+mod admin;
 #[cfg(unix)]
 mod cli_prompt;
 mod cli_scripts;
+#[cfg(unix)]
+mod crash;
 
 use std::io::Write;
 use std::path::Path;

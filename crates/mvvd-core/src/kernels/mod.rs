@@ -7,7 +7,6 @@
 //! | `sparse` | sparse vectors |
 //! | `x86`, `aarch64`, `scalar` | the levels: the bodies compiled for the CPU's instructions |
 //! | `portable` | sixteen lanes without intrinsics |
-//! | `pages` | large pages under large columns |
 //!
 //! Numbers are as pgvector's: sums in f32 (of f16 values too), the last step in f64. A sum beyond f32 is infinite, and a
 //! squared norm below it is 0. The same query and row give the same bits through every function and in every position,
@@ -27,7 +26,6 @@ use crate::metric::Metric;
 mod aarch64;
 mod bits;
 mod body;
-mod pages;
 mod portable;
 mod scalar;
 mod sparse;
@@ -36,7 +34,6 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use pages::prefer_large_pages;
 pub use sparse::{Sparse, distance_sparse, dot_sparse, norm_sparse};
 
 /// Distances from `query` to each row of `rows` (row-major, `out.len()` rows).

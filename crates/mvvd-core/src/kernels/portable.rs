@@ -97,7 +97,7 @@ impl<const FMA: bool> Simd for Portable<FMA> {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, _: *const T) {}
+    fn prefetch<T>(self, _: *const T, _: bool) {}
 }
 
 /// Eight words of 64 bits.

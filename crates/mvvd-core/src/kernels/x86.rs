@@ -156,8 +156,8 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, place: *const T) {
-        prefetch(place);
+    fn prefetch<T>(self, place: *const T, first_level: bool) {
+        prefetch(place, first_level);
     }
 }
 
@@ -247,8 +247,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch<T>(self, place: *const T) {
-        prefetch(place);
+    fn prefetch<T>(self, place: *const T, first_level: bool) {
+        prefetch(place, first_level);
     }
 }
 
@@ -320,7 +320,13 @@ fn fold_eight(v: __m256) -> f32 {
 }
 
 #[inline(always)]
-fn prefetch<T>(place: *const T) {
+fn prefetch<T>(place: *const T, first_level: bool) {
     // SAFETY: every x86-64 CPU has the instruction, and it does not fault on any address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    unsafe {
+        if first_level {
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        } else {
+            _mm_prefetch::<_MM_HINT_T1>(place.cast());
+        }
+    }
 }

@@ -7,7 +7,7 @@ use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::Field;
 use mvvd_core::{Error, Result, RowId, TableSchema};
-use mvvd_storage::{Key, keys_of};
+use mvvd_storage::{Key, Snapshot, keys_of};
 
 use crate::coerce::{to_field, to_table};
 use crate::dml::{now_micros, parse_expr, stamp_updated, widen};
@@ -40,10 +40,12 @@ impl Session {
     /// Finds rows by key, without a scan. `columns` empty means all.
     pub fn get(&self, table: &str, keys: &[Value], columns: &[&str]) -> Result<RecordBatch> {
         let handle = self.engine.database.table(table)?;
-        let wanted = table_keys(keys, handle.snapshot().schema())?;
-        let (snapshot, places) = handle.find_in(&wanted);
+        let snapshot = handle.snapshot();
         let schema = snapshot.schema();
-        let places: Vec<_> = places.into_iter().flatten().collect();
+        let mut places = Vec::with_capacity(keys.len());
+        for key in table_keys(keys, schema)? {
+            places.extend(snapshot.find(&key)?);
+        }
         let projection = match columns.is_empty() {
             true => (0..schema.columns().len()).collect(),
             false => columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>>>()?,
@@ -63,13 +65,16 @@ impl Session {
     pub async fn delete(&self, table: &str, keys: &[Value]) -> Result<usize> {
         let (session, name, keys) = (self.clone(), table.to_owned(), keys.to_vec());
         let run = async move {
-            let _lock = session.engine.locks.lock(&name).await;
+            let lock = session.engine.locks.lock(&name).await;
             let handle = session.engine.database.table(&name)?;
-            let wanted = table_keys(&keys, handle.snapshot().schema())?;
-            let mut rows: Vec<RowId> = handle.find(&wanted).into_iter().flatten().collect();
+            let head = handle.head();
+            let mut rows: Vec<RowId> =
+                found(&head, &table_keys(&keys, head.schema())?)?.into_iter().flatten().collect();
             rows.sort_unstable();
             rows.dedup();
-            handle.delete(&rows)
+            let count = rows.len();
+            session.write(lock, handle, rows, Vec::new()).await?;
+            Ok(count)
         };
         self.engine.bridge.run(run).await
     }
@@ -86,33 +91,38 @@ impl Session {
     }
 
     async fn insert_entities(&self, name: &str, rows: RecordBatch, on_conflict: OnConflict) -> Result<usize> {
-        let _lock = self.engine.locks.lock(name).await;
+        let lock = self.engine.locks.lock(name).await;
         let handle = self.engine.database.table(name)?;
-        let snapshot = handle.snapshot();
+        let snapshot = handle.head();
         let schema = snapshot.schema();
         let given = named_columns(&rows, schema)?;
         let rows = self.add_defaults(rows, &given, schema).await?;
         let given = named_columns(&rows, schema)?;
         let rows = widen(&rows, &given, schema, now_micros())?;
-        if on_conflict == OnConflict::Fail {
-            return handle.append(&[rows]);
-        }
-        let keys = keys_of(rows.column(key_column(schema)?))?;
-        let existing = handle.find(&keys);
-        if on_conflict == OnConflict::Replace {
-            let old: Vec<RowId> = existing.into_iter().flatten().collect();
-            return handle.replace(&old, &[rows]);
-        }
-        let mut seen = HashSet::new();
-        let is_free = |i: &usize| existing[*i].is_none() && seen.insert(&keys[*i]);
-        let free: UInt32Array = (0..keys.len()).filter(is_free).map(|i| i as u32).collect::<Vec<_>>().into();
-        handle.append(&[take_record_batch(&rows, &free)?])
+        let (old, rows) = match on_conflict {
+            OnConflict::Fail => (Vec::new(), rows),
+            OnConflict::Replace => {
+                let keys = keys_of(rows.column(key_column(schema)?))?;
+                (found(&snapshot, &keys)?.into_iter().flatten().collect(), rows)
+            }
+            OnConflict::Ignore => {
+                let keys = keys_of(rows.column(key_column(schema)?))?;
+                let existing = found(&snapshot, &keys)?;
+                let mut seen = HashSet::new();
+                let is_free = |i: &usize| existing[*i].is_none() && seen.insert(&keys[*i]);
+                let free: UInt32Array = (0..keys.len()).filter(is_free).map(|i| i as u32).collect::<Vec<_>>().into();
+                (Vec::new(), take_record_batch(&rows, &free)?)
+            }
+        };
+        let count = rows.num_rows();
+        self.write(lock, handle, old, vec![rows]).await?;
+        Ok(count)
     }
 
     async fn update_entities(&self, name: &str, rows: &RecordBatch) -> Result<usize> {
-        let _lock = self.engine.locks.lock(name).await;
+        let lock = self.engine.locks.lock(name).await;
         let handle = self.engine.database.table(name)?;
-        let snapshot = handle.snapshot();
+        let snapshot = handle.head();
         let schema = snapshot.schema();
         let key = key_column(schema)?;
         let key_name = schema.columns()[key].field.name();
@@ -123,7 +133,7 @@ impl Session {
         let column =
             to_field(rows.column(key_position), rows.schema().field(key_position), &schema.columns()[key].field)?;
         let keys = keys_of(&column)?;
-        let found = handle.find(&keys);
+        let found = found(&snapshot, &keys)?;
         if let Some(i) = found.iter().position(Option::is_none) {
             return Err(Error::not_found(format!("there is no row with {key_name} = {}", keys[i])));
         }
@@ -139,7 +149,9 @@ impl Session {
         }
         let changed = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(fields)), columns)?;
         let changed = stamp_updated(to_table(&changed, schema)?, schema)?;
-        handle.replace(&found, &[changed])
+        let count = changed.num_rows();
+        self.write(lock, handle, found, vec![changed]).await?;
+        Ok(count)
     }
 
     /// The batch with a column for each default that it does not give.
@@ -166,6 +178,11 @@ impl Session {
     }
 }
 
+/// The rows with these keys, in the same order.
+fn found(snapshot: &Snapshot, keys: &[Key]) -> Result<Vec<Option<RowId>>> {
+    keys.iter().map(|key| Ok(snapshot.find(key)?.map(|place| snapshot.row_id(place)))).collect()
+}
+
 fn key_column(schema: &TableSchema) -> Result<usize> {
     schema.primary_key().ok_or_else(|| Error::invalid("the table has no primary key"))
 }
@@ -182,7 +199,7 @@ fn table_keys(keys: &[Value], schema: &TableSchema) -> Result<Vec<Key>> {
 }
 
 /// The table's columns that a batch names.
-fn named_columns(rows: &RecordBatch, schema: &TableSchema) -> Result<Vec<usize>> {
+pub(crate) fn named_columns(rows: &RecordBatch, schema: &TableSchema) -> Result<Vec<usize>> {
     let mut columns = Vec::with_capacity(rows.num_columns());
     for field in rows.schema().fields() {
         let index = schema.index_of(field.name())?;

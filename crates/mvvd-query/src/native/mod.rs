@@ -5,7 +5,9 @@
 mod cross_vector;
 mod entities;
 mod functions;
+mod ingest;
 
 pub use cross_vector::{Combine, CrossVectorQuery, Field, Missing, Query};
 pub use entities::OnConflict;
 pub(crate) use functions::UserFunctions;
+pub use ingest::{IfExists, IfMissing, Ingest};

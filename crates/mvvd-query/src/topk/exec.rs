@@ -30,6 +30,9 @@ use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
 /// Rows that one task scores at once: distances of a block stay in the first cache level.
 const BLOCK_ROWS: usize = 2_048;
 
+/// The first pieces are smaller: each one gives the next a bound, and rows before the first bound are scored in full.
+const FIRST_ROWS: usize = 256;
+
 /// Bytes that a sort key takes in a heap, about.
 const KEY_BYTES: usize = 32;
 
@@ -92,15 +95,16 @@ impl ExactTopKExec {
         let mut rest: Vec<SortField> =
             types.iter().zip(&self.keys).skip(usize::from(first_is_f64)).map(sort_field).collect();
         let schema = self.scan.snapshot.schema();
-        // Without a primary key, insertion order decides.
-        let tie = schema.primary_key().unwrap_or(schema.columns().len());
-        let table = with_row_id(schema.arrow());
-        rest.push(SortField::new(table.field(tie).data_type().clone()));
+        // Without a primary key, the numbers of the rows decide: insertion order.
+        let tie = match schema.primary_key() {
+            Some(key) => schema.arrow().field(key).data_type().clone(),
+            None => DataType::UInt64,
+        };
+        rest.push(SortField::new(tie));
         Ok(Search {
             scan: self.scan.clone(),
             score: self.score.bind(&self.scan)?,
             first: first_is_f64.then(|| self.keys[0].options),
-            tie,
             rest,
             k: self.k,
             bound: AtomicU64::new(u64::MAX),
@@ -116,8 +120,6 @@ struct Search {
     score: BoundScore,
     /// How the first key is ordered, if it is an f64.
     first: Option<SortOptions>,
-    /// The column that breaks ties.
-    tie: usize,
     rest: Vec<SortField>,
     k: usize,
     /// The smallest bound that any thread has reached; rows beyond it cannot win anywhere.
@@ -129,7 +131,7 @@ struct Search {
 
 impl Search {
     fn run(&self) -> Result<Vec<Candidate>> {
-        let pieces = self.scan.pieces(BLOCK_ROWS);
+        let pieces = growing(self.scan.pieces(BLOCK_ROWS));
         let heap = pieces
             .par_iter()
             .try_fold(|| (Heap::new(self.k), None), |(heap, converter), piece| self.block(heap, converter, piece))
@@ -186,7 +188,7 @@ impl Search {
             Some(selected) => take(selected, &survivors, None)?.as_primitive().clone(),
             None => survivors,
         };
-        rest.push(take(&self.scan.column(chunk, self.tie, piece.range.clone())?, &ordinals, None)?);
+        rest.push(take(&chunk.keys(piece.range.clone()).map_err(to_df)?, &ordinals, None)?);
         let encoded = converter.convert_columns(&rest)?;
         for ((first, row), ordinal) in firsts.into_iter().zip(encoded.iter()).zip(ordinals.values()) {
             if first <= heap.bound() {
@@ -236,6 +238,22 @@ impl Search {
             output.iter().map(|expr| expr.evaluate(&batch)?.into_array(places.len())).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
+}
+
+/// The same rows, the first piece cut into smaller ones that double.
+fn growing(pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut pieces = pieces.into_iter();
+    let mut all = Vec::with_capacity(pieces.len() + 4);
+    if let Some(Piece { chunk, range }) = pieces.next() {
+        let (mut start, mut rows) = (range.start, FIRST_ROWS);
+        while start < range.end {
+            let end = (start + rows).min(range.end);
+            all.push(Piece { chunk, range: start..end });
+            (start, rows) = (end, rows * 2);
+        }
+    }
+    all.extend(pieces);
+    all
 }
 
 /// Zeros and NaNs in one form each, so that they tie.

@@ -117,6 +117,7 @@ impl Input {
                 return Ok(None);
             }
             input.scan.filters.push(condition);
+            input.scan.narrow()?;
             if let Some(projection) = filter.projection() {
                 input.output = projection.iter().map(|&i| Arc::clone(&input.output[i])).collect();
             }

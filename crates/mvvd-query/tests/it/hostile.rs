@@ -59,7 +59,7 @@ fn deep_and_long_expressions_are_refused_or_run() {
 #[test]
 fn a_query_over_the_memory_limit_gets_a_clear_error() {
     runtime().block_on(async {
-        let config = Config { memory_limit_bytes: Some(16 << 20), threads: Some(2) };
+        let config = Config { memory_limit_bytes: Some(16 << 20), threads: Some(2), ..Config::memory() };
         let session = Mvvd::open(config).unwrap().session();
         for sql in [
             "SELECT count(*) FROM generate_series(1, 2000000) a(x) JOIN generate_series(1, 2000000) b(y) ON a.x % 7 = b.y % 7 AND a.x < b.y AND a.x + b.y < 3",

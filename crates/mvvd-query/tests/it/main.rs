@@ -6,3 +6,4 @@ mod hostile;
 mod native;
 mod scripts;
 mod slt;
+mod snapshots;

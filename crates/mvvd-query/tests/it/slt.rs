@@ -9,12 +9,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use mvvd_query::core::{Error, VectorType, convert};
-use mvvd_query::{Config, Mvvd, Session};
+use mvvd_query::core::{Error, ErrorKind, VectorType, convert};
+use mvvd_query::{Config, Directory, Durability, Mvvd, Session, Storage};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Record, Runner};
 
 /// Files that run at the same time.
@@ -29,17 +30,36 @@ const FAILURES_SHOWN_MAX: usize = 20;
 enum State {
     /// Everything in memory.
     Memory,
+    /// In a directory; all rows go to segments after every statement, and all segments are merged now and then.
+    Flushed,
+    /// In a directory that is closed and opened again before every statement, until one changes the session.
+    Reopened,
 }
 
-impl State {
-    const ALL: [Self; 1] = [Self::Memory];
+/// In state `Flushed`, segments are merged after so many statements.
+const STATEMENTS_PER_MERGE: usize = 7;
 
-    fn open(self) -> Mvvd {
-        match self {
-            Self::Memory => {
-                Mvvd::open(Config { threads: Some(2), ..Config::memory() }).expect("a database in memory opens")
+impl State {
+    const ALL: [Self; 3] = [Self::Memory, Self::Flushed, Self::Reopened];
+
+    fn open(self, folder: &Path) -> Mvvd {
+        let mut config = match self {
+            Self::Memory => Config::memory(),
+            Self::Flushed | Self::Reopened => Config {
+                // What survives a crash of the machine is tested elsewhere.
+                storage: Storage::Directory(Directory { durability: Durability::Off, ..Directory::new(folder) }),
+                ..Config::default()
+            },
+        };
+        config.threads = Some(2);
+        // The last task of the database before may still be going away.
+        for _ in 0..3_000 {
+            match Mvvd::open(config.clone()) {
+                Err(e) if e.kind() == ErrorKind::Conflict => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.expect("the database opens"),
             }
         }
+        panic!("the database stays locked");
     }
 }
 
@@ -123,10 +143,20 @@ fn run_file(root: &Path, state: State, file: &Path) -> Outcome {
         }
     };
     let temporary = tempfile::tempdir().expect("a temporary folder can be made");
-    let database = state.open();
+    let folder = temporary.path().join("database");
+    let database = Arc::new(Mutex::new(Some(state.open(&folder))));
+    let has_connections = parsed.iter().any(|record| matches!(record, Record::Connection(_)));
     let names = [("$DATA", root.join("data").display().to_string()), ("$TMP", temporary.path().display().to_string())];
     let mut runner = Runner::new(|| {
-        let connection = Connection { session: database.session(), names: names.clone() };
+        let connection = Connection {
+            state,
+            folder: folder.clone(),
+            session: Some(database.lock().unwrap().as_ref().expect("the database is open").session()),
+            database: Arc::clone(&database),
+            statements: 0,
+            is_changed: has_connections,
+            names: names.clone(),
+        };
         async move { Ok(connection) }
     });
     runner.with_column_validator(|actual, expected| {
@@ -147,7 +177,14 @@ fn run_file(root: &Path, state: State, file: &Path) -> Outcome {
 
 /// A session as the runner wants it.
 struct Connection {
-    session: Session,
+    state: State,
+    folder: PathBuf,
+    /// Shared by the connections of a file.
+    database: Arc<Mutex<Option<Mvvd>>>,
+    session: Option<Session>,
+    statements: usize,
+    /// Whether the session has settings or prepared statements of its own, or is not the only one.
+    is_changed: bool,
     names: [(&'static str, String); 2],
 }
 
@@ -158,7 +195,27 @@ impl AsyncDB for Connection {
 
     async fn run(&mut self, sql: &str) -> Result<DBOutput<Kind>, Shown> {
         let sql = self.names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(name, value));
-        let answer = self.session.sql(&sql, &[]).await?;
+        let word = sql.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+        self.is_changed |= matches!(word.as_str(), "set" | "reset" | "prepare" | "deallocate" | "execute");
+        if matches!(self.state, State::Reopened) && !self.is_changed {
+            self.session = None;
+            let mut database = self.database.lock().unwrap();
+            *database = None;
+            let opened = self.state.open(&self.folder);
+            self.session = Some(opened.session());
+            *database = Some(opened);
+        }
+        let answer = self.session.as_ref().expect("the session is open").sql(&sql, &[]).await;
+        if matches!(self.state, State::Flushed) && !sql.is_empty() {
+            self.statements += 1;
+            let database = self.database.lock().unwrap();
+            let database = database.as_ref().expect("the database is open");
+            match self.statements % STATEMENTS_PER_MERGE {
+                0 => database.compact()?,
+                _ => database.checkpoint()?,
+            }
+        }
+        let answer = answer?;
         if !answer.has_rows() {
             return Ok(DBOutput::StatementComplete(answer.rows_affected().unwrap_or(0)));
         }

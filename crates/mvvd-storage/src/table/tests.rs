@@ -8,6 +8,7 @@ use mvvd_core::ErrorKind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::key::Key;
 
 fn table() -> Table {
     let fields =
@@ -30,39 +31,39 @@ fn content(snapshot: &Snapshot) -> BTreeMap<i64, String> {
             let id = all.column(0).as_primitive::<Int64Type>().value(i);
             let text = all.column(1).as_string::<i32>();
             assert!(rows.insert(id, text.value(i).to_owned()).is_none(), "key {id} twice");
-            assert_eq!(
-                snapshot.place(chunk.row_id(i)).map(|p| p.ordinal),
-                Some(i as u32),
-                "every live row is found by its number"
-            );
+            let row = chunk.row_id(i);
+            assert_eq!(snapshot.places(&[row]).unwrap()[0].ordinal, i as u32, "every live row is found by its name");
+            assert_eq!(snapshot.find(&Key::Int(id)).unwrap().map(|place| snapshot.row_id(place)), Some(row));
         }
     }
     rows
 }
 
 fn row_of(table: &Table, id: i64) -> RowId {
-    table.find(&[Key::Int(id)])[0].unwrap()
+    let snapshot = table.snapshot();
+    snapshot.row_id(snapshot.find(&Key::Int(id)).unwrap().unwrap())
 }
 
 #[test]
 fn a_duplicate_changes_nothing() {
     let table = table();
-    table.append(&[batch(&[(1, "a"), (2, "b")])]).unwrap();
+    table.append(&[batch(&[(1, "a"), (2, "b")])]).unwrap().wait().unwrap();
     let before = table.snapshot();
     let e = table.append(&[batch(&[(3, "c")]), batch(&[(2, "x")])]).unwrap_err();
     assert_eq!((e.kind(), e.message()), (ErrorKind::Conflict, "duplicate key: id = 2 already exists"));
     let e = table.append(&[batch(&[(7, "c"), (7, "d")])]).unwrap_err();
     assert_eq!(e.message(), "duplicate key: id = 7 comes twice in one statement");
     assert_eq!(table.snapshot().version(), before.version());
-    assert_eq!(table.find(&[Key::Int(3), Key::Int(7)]), [None, None]);
+    let find = |id| table.head().find(&Key::Int(id)).unwrap();
+    assert_eq!((find(3), find(7)), (None, None));
 }
 
 #[test]
 fn keys_may_swap_in_one_step() {
     let table = table();
-    table.append(&[batch(&[(1, "a"), (2, "b")])]).unwrap();
+    table.append(&[batch(&[(1, "a"), (2, "b")])]).unwrap().wait().unwrap();
     let rows = [row_of(&table, 1), row_of(&table, 2)];
-    table.replace(&rows, &[batch(&[(2, "a"), (1, "b")])]).unwrap();
+    table.replace(&rows, &[batch(&[(2, "a"), (1, "b")])]).unwrap().wait().unwrap();
     assert_eq!(content(&table.snapshot()), BTreeMap::from([(1, "b".to_owned()), (2, "a".to_owned())]));
     // The old rows are gone: whoever still wants to change them was too late.
     assert_eq!(table.delete(&rows).unwrap_err().kind(), ErrorKind::Conflict);
@@ -71,10 +72,10 @@ fn keys_may_swap_in_one_step() {
 #[test]
 fn a_snapshot_does_not_change() {
     let table = table();
-    table.append(&[batch(&[(1, "a")])]).unwrap();
+    table.append(&[batch(&[(1, "a")])]).unwrap().wait().unwrap();
     let held = table.snapshot();
-    table.append(&[batch(&[(2, "b")])]).unwrap();
-    table.truncate();
+    table.append(&[batch(&[(2, "b")])]).unwrap().wait().unwrap();
+    table.truncate().unwrap().wait().unwrap();
     assert_eq!(content(&held).len(), 1);
     assert_eq!(content(&table.snapshot()).len(), 0);
 }
@@ -82,10 +83,10 @@ fn a_snapshot_does_not_change() {
 #[test]
 fn new_columns_show_their_initial_value_in_old_rows() {
     let table = table();
-    table.append(&[batch(&[(1, "a")])]).unwrap();
+    table.append(&[batch(&[(1, "a")])]).unwrap().wait().unwrap();
     let seven: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![7]));
-    table.alter(|s| s.with_column(Field::new("n", DataType::Int64, true), None, Some(seven))).unwrap();
-    table.alter(|s| s.with_column(Field::new("m", DataType::Utf8, true), None, None)).unwrap();
+    table.alter(|s| s.with_column(Field::new("n", DataType::Int64, true), None, Some(seven))).unwrap().wait().unwrap();
+    table.alter(|s| s.with_column(Field::new("m", DataType::Utf8, true), None, None)).unwrap().wait().unwrap();
     let snapshot = table.snapshot();
     let row = snapshot.take(&snapshot.places(&[row_of(&table, 1)]).unwrap(), &[2, 3]).unwrap();
     assert_eq!(row.column(0).as_primitive::<Int64Type>().value(0), 7);
@@ -96,7 +97,7 @@ fn new_columns_show_their_initial_value_in_old_rows() {
 fn many_small_writes_make_few_chunks() {
     let table = table();
     for id in 0..3_000 {
-        table.append(&[batch(&[(id, "x")])]).unwrap();
+        table.append(&[batch(&[(id, "x")])]).unwrap().wait().unwrap();
     }
     assert!(table.snapshot().chunks().len() <= 16, "{}", table.snapshot().chunks().len());
     assert_eq!(content(&table.snapshot()).len(), 3_000);
@@ -116,7 +117,7 @@ proptest! {
                 // Insert: all or nothing.
                 0 | 1 => {
                     let ok = clean && distinct.keys().all(|id| !model.contains_key(id));
-                    prop_assert_eq!(table.append(&[batch(&rows)]).is_ok(), ok);
+                    prop_assert_eq!(table.append(&[batch(&rows)]).and_then(Commit::wait).is_ok(), ok);
                     if ok {
                         model.extend(distinct);
                     }
@@ -125,7 +126,7 @@ proptest! {
                 2 => {
                     let ids: Vec<i64> = distinct.keys().copied().filter(|id| model.contains_key(id)).collect();
                     let found: Vec<RowId> = ids.iter().map(|&id| row_of(&table, id)).collect();
-                    table.delete(&found).unwrap();
+                    table.delete(&found).unwrap().wait().unwrap();
                     ids.iter().for_each(|id| { model.remove(id); });
                 }
                 // Update what exists.
@@ -133,7 +134,7 @@ proptest! {
                     let ids: Vec<i64> = distinct.keys().copied().filter(|id| model.contains_key(id)).collect();
                     let found: Vec<RowId> = ids.iter().map(|&id| row_of(&table, id)).collect();
                     let new: Vec<(i64, &str)> = ids.iter().map(|id| (*id, distinct[id].as_str())).collect();
-                    table.replace(&found, &[batch(&new)]).unwrap();
+                    table.replace(&found, &[batch(&new)]).unwrap().wait().unwrap();
                     ids.iter().for_each(|id| { model.insert(*id, distinct[id].clone()); });
                 }
             }

@@ -1,0 +1,615 @@
+//! A database on disk against a plain map: reopened, flushed, compacted, crashed at every step, and damaged.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float32Type, Int64Type};
+use mvvd_core::convert::dense_column;
+use mvvd_core::{ErrorKind, RowId, VectorKind, VectorType};
+use proptest::prelude::*;
+
+use super::*;
+use crate::MasterKey;
+use crate::disk::segment_path;
+use crate::fs::{FaultyFs, MemoryFs};
+use crate::key::Key;
+use crate::log::Commit;
+
+/// Rows by key: a text, and the first number of the vector.
+pub(crate) type Rows = BTreeMap<i64, String>;
+/// Tables by name.
+pub(crate) type Model = BTreeMap<String, Rows>;
+
+pub(crate) fn schema() -> TableSchema {
+    let vector = VectorType::new(VectorKind::Dense, 4).unwrap();
+    let fields = vec![
+        (Field::new("id", DataType::Int64, false), None),
+        (Field::new("name", DataType::Utf8, true), None),
+        (vector.field("v", true), None),
+    ];
+    TableSchema::new(fields, Some("id"), false).unwrap()
+}
+
+pub(crate) fn batch(rows: &[(i64, String)]) -> RecordBatch {
+    let ids = Int64Array::from_iter_values(rows.iter().map(|r| r.0));
+    let names = StringArray::from_iter_values(rows.iter().map(|r| &r.1));
+    let vector = VectorType::new(VectorKind::Dense, 4).unwrap();
+    let values = rows.iter().flat_map(|r| [r.0 as f32, 1.0, r.1.len() as f32, -0.5]).collect();
+    RecordBatch::try_new(
+        Arc::clone(schema().arrow()),
+        vec![Arc::new(ids), Arc::new(names), dense_column(values, vector, None)],
+    )
+    .unwrap()
+}
+
+/// Everything that readers see.
+pub(crate) fn content(database: &Database) -> Result<Model> {
+    let mut model = Model::new();
+    for (name, table) in database.tables() {
+        let snapshot = table.snapshot();
+        let mut rows = Rows::new();
+        for chunk in snapshot.chunks() {
+            let all = chunk.batch(snapshot.schema(), &[0, 1, 2], 0..chunk.len())?;
+            for i in (0..chunk.len()).filter(|&i| !chunk.deleted().contains(i as u32)) {
+                let id = all.column(0).as_primitive::<Int64Type>().value(i);
+                let text = all.column(1).as_string::<i32>().value(i).to_owned();
+                let vector = all.column(2).as_fixed_size_list().value(i);
+                let vector = vector.as_primitive::<Float32Type>().values();
+                assert_eq!(&vector[..], [id as f32, 1.0, text.len() as f32, -0.5], "the vector of row {id}");
+                assert!(rows.insert(id, text).is_none(), "key {id} twice in table {name}");
+                assert!(snapshot.find(&Key::Int(id))?.is_some(), "key {id} is not found");
+            }
+        }
+        model.insert(name, rows);
+    }
+    Ok(model)
+}
+
+/// One statement, or something that happens between statements.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Create(String),
+    Drop(String),
+    Rename(String, String),
+    /// Rows that come, in the place of those with the same keys.
+    Upsert(String, Vec<i64>, String),
+    Delete(String, Vec<i64>),
+    Truncate(String),
+    Checkpoint,
+    Compact,
+    /// What the background does when it is woken, and then a manifest.
+    Maintain,
+    Reopen,
+}
+
+impl Step {
+    /// What the step makes of the tables; none if it is refused.
+    fn apply(&self, model: &Model) -> Option<Model> {
+        let mut next = model.clone();
+        match self {
+            Self::Create(name) => {
+                if next.insert(name.clone(), Rows::new()).is_some() {
+                    return None;
+                }
+            }
+            Self::Drop(name) => {
+                next.remove(name)?;
+            }
+            Self::Rename(old, new) => {
+                if next.contains_key(new) {
+                    return None;
+                }
+                let rows = next.remove(old)?;
+                next.insert(new.clone(), rows);
+            }
+            Self::Upsert(name, keys, text) => {
+                let rows = next.get_mut(name)?;
+                for key in keys {
+                    rows.insert(*key, format!("{text}{key}"));
+                }
+            }
+            Self::Delete(name, keys) => {
+                let rows = next.get_mut(name)?;
+                keys.iter().for_each(|key| {
+                    rows.remove(key);
+                });
+            }
+            Self::Truncate(name) => next.get_mut(name)?.clear(),
+            Self::Checkpoint | Self::Compact | Self::Maintain | Self::Reopen => {}
+        }
+        Some(next)
+    }
+
+    fn run(&self, database: &mut Database, open: &dyn Fn() -> Result<Database>) -> Result<()> {
+        let found = |table: &Table, keys: &[i64]| -> Result<Vec<RowId>> {
+            let head = table.head();
+            let places = keys.iter().map(|key| head.find(&Key::Int(*key))).collect::<Result<Vec<_>>>()?;
+            Ok(places.into_iter().flatten().map(|place| head.row_id(place)).collect())
+        };
+        match self {
+            Self::Create(name) => database.create(name, schema()).map(drop),
+            Self::Drop(name) => database.drop_all(std::slice::from_ref(name)),
+            Self::Rename(old, new) => database.rename(old, new),
+            Self::Upsert(name, keys, text) => {
+                let table = database.table(name)?;
+                if database.disk().is_some_and(|disk| table.unflushed_bytes() > disk.options.flush_bytes) {
+                    database.shared.maintain()?;
+                }
+                let rows: Vec<(i64, String)> = keys.iter().map(|key| (*key, format!("{text}{key}"))).collect();
+                table.replace(&found(&table, keys)?, &[batch(&rows)])?.wait()
+            }
+            Self::Delete(name, keys) => {
+                let table = database.table(name)?;
+                table.delete(&found(&table, keys)?)?.wait()
+            }
+            Self::Truncate(name) => database.table(name)?.truncate()?.wait(),
+            Self::Checkpoint => database.checkpoint(),
+            Self::Compact => database.compact(),
+            Self::Maintain => match database.disk() {
+                Some(disk) => {
+                    // A file that was never there: enough for a manifest.
+                    disk.forgotten.lock().push(segment_path(u64::from(u32::MAX)));
+                    database.shared.maintain()
+                }
+                None => Ok(()),
+            },
+            Self::Reopen => {
+                std::mem::take(database).close()?;
+                *database = open()?;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let table = || prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned);
+    let keys = || prop::collection::btree_set(0_i64..60, 1..50).prop_map(|keys| keys.into_iter().rev().collect());
+    prop_oneof![
+        2 => table().prop_map(Step::Create),
+        1 => table().prop_map(Step::Drop),
+        1 => (table(), table()).prop_map(|(a, b)| Step::Rename(a, b)),
+        8 => (table(), keys(), "[x-z]{0,3}").prop_map(|(t, k, x)| Step::Upsert(t, k, x)),
+        4 => (table(), keys()).prop_map(|(t, k)| Step::Delete(t, k)),
+        1 => table().prop_map(Step::Truncate),
+        2 => Just(Step::Checkpoint),
+        1 => Just(Step::Compact),
+        4 => Just(Step::Maintain),
+        2 => Just(Step::Reopen),
+    ]
+}
+
+/// Without background work, so that a run does the same each time.
+pub(crate) fn options() -> Options {
+    Options { background: false, ..Options::default() }
+}
+
+/// The same for an encrypted database.
+pub(crate) fn sealed_options() -> Options {
+    Options { key: Some(MasterKey::parse(&"5a".repeat(32), "a test").unwrap()), ..options() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn random_statements_do_what_a_map_does(steps in prop::collection::vec(step(), 1..50)) {
+        for options in [None, Some(options()), Some(tiny())] {
+            let on_disk = options.is_some();
+            let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+            let open = || match &options {
+                Some(options) => Database::open(Arc::clone(&fs), options.clone()),
+                None => Ok(Database::memory()),
+            };
+            let mut database = open().unwrap();
+            let mut model = Model::new();
+            for step in &steps {
+                if !on_disk && matches!(step, Step::Reopen) {
+                    continue;
+                }
+                match step.apply(&model) {
+                    Some(next) => {
+                        step.run(&mut database, &open).unwrap_or_else(|e| panic!("{step:?}: {e}"));
+                        model = next;
+                    }
+                    None => {
+                        step.run(&mut database, &open).expect_err("the map refused it");
+                    }
+                }
+                prop_assert_eq!(&content(&database).unwrap(), &model, "after {:?}", step);
+            }
+        }
+    }
+}
+
+/// Statements of every kind, with flushes and compactions between them.
+pub(crate) fn workload() -> Vec<Step> {
+    let a = || "a".to_owned();
+    let b = || "b".to_owned();
+    vec![
+        Step::Create(a()),
+        Step::Upsert(a(), (0..30).collect(), "first".into()),
+        Step::Create(b()),
+        Step::Upsert(b(), vec![7, 3, 5], "b".into()),
+        Step::Checkpoint,
+        Step::Upsert(a(), (20..40).rev().collect(), "second".into()),
+        Step::Delete(a(), vec![1, 2, 3, 21]),
+        Step::Checkpoint,
+        Step::Delete(a(), vec![0, 25]),
+        Step::Upsert(a(), vec![0, 1], "third".into()),
+        Step::Compact,
+        Step::Rename(b(), "c".into()),
+        Step::Truncate("c".into()),
+        Step::Upsert("c".into(), vec![1], "c".into()),
+        Step::Reopen,
+        Step::Upsert(a(), vec![100], "fourth".into()),
+        Step::Drop("c".into()),
+        Step::Checkpoint,
+        Step::Delete(a(), vec![100]),
+        Step::Upsert(a(), (0..60).collect(), "many".into()),
+        Step::Create(b()),
+        Step::Upsert(b(), vec![1], "one".into()),
+        Step::Maintain,
+        Step::Upsert(a(), (10..70).collect(), "more".into()),
+        Step::Upsert(b(), (5..60).collect(), "bulk".into()),
+        Step::Maintain,
+        Step::Upsert(b(), (1..20).collect(), "again".into()),
+        Step::Reopen,
+        Step::Maintain,
+        Step::Delete(b(), (7..20).collect()),
+    ]
+}
+
+/// Runs the workload until it fails; what was acknowledged, and what the statement under way would have made.
+fn run_workload(fs: &Arc<FaultyFs>, options: &Options) -> (Model, Option<Model>) {
+    run_steps(fs, &workload(), options)
+}
+
+pub(crate) fn run_steps(fs: &Arc<FaultyFs>, steps: &[Step], options: &Options) -> (Model, Option<Model>) {
+    let mut model = Model::new();
+    let as_dyn: Arc<dyn FileSystem> = Arc::<FaultyFs>::clone(fs);
+    let open = || Database::open(Arc::clone(&as_dyn), options.clone());
+    let Ok(mut database) = open() else { return (model, None) };
+    for step in steps {
+        let next = step.apply(&model).expect("the workload has no refused step");
+        match step.run(&mut database, &open) {
+            Ok(()) => model = next,
+            Err(_) => return (model, Some(next)),
+        }
+    }
+    (model, None)
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_acknowledged() {
+    crash_everywhere(&options());
+}
+
+#[test]
+fn a_crash_at_any_step_loses_nothing_acknowledged_when_statements_write_segments() {
+    crash_everywhere(&tiny());
+}
+
+fn crash_everywhere(options: &Options) {
+    let whole = Arc::new(FaultyFs::new());
+    let (expected, unfinished) = run_workload(&whole, options);
+    assert!(unfinished.is_none());
+    let steps = whole.steps();
+    assert!(steps > 100, "the workload has {steps} steps");
+    assert_eq!(content(&Database::open(Arc::new(whole.crash_image(1)), options.clone()).unwrap()).unwrap(), expected);
+    check_crashes(steps, &workload(), options);
+}
+
+/// Crashes the steps at every step of the file system, and opens what is left.
+fn check_crashes(crashes: u64, steps: &[Step], options: &Options) {
+    for step in 1..=crashes {
+        let fs = Arc::new(FaultyFs::new());
+        fs.crash_at(step);
+        let (acknowledged, under_way) = run_steps(&fs, steps, options);
+        for seed in 0..4 {
+            let image: Arc<dyn FileSystem> = Arc::new(fs.crash_image(seed));
+            let database = Database::open(Arc::clone(&image), options.clone())
+                .unwrap_or_else(|e| panic!("crash at step {step}, seed {seed}: does not open: {e}"));
+            let found = content(&database).unwrap();
+            assert!(
+                found == acknowledged || under_way.as_ref() == Some(&found),
+                "crash at step {step}, seed {seed}:\n acknowledged {acknowledged:?}\n under way {under_way:?}\n found {found:?}"
+            );
+            if seed > 1 {
+                continue;
+            }
+            database.shared.maintain().unwrap();
+            drop(database);
+            let again = Database::open(image, options.clone())
+                .unwrap_or_else(|e| panic!("crash at step {step}, seed {seed}: does not open twice: {e}"));
+            assert_eq!(content(&again).unwrap(), found, "crash at step {step}, seed {seed}: opened twice");
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_reads_go_on_and_writes_are_refused() {
+    for n in 1.. {
+        let fs = Arc::new(FaultyFs::new());
+        fs.fail_sync_at(n);
+        let as_dyn: Arc<dyn FileSystem> = Arc::<FaultyFs>::clone(&fs);
+        let open = || Database::open(Arc::clone(&as_dyn), options());
+        let Ok(mut database) = open() else { continue };
+        let mut model = Model::new();
+        let mut failed = false;
+        for step in workload().into_iter().filter(|step| !matches!(step, Step::Reopen)) {
+            let next = step.apply(&model).unwrap();
+            match step.run(&mut database, &open) {
+                Ok(()) => model = next,
+                Err(_) => {
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        if !failed {
+            assert!(n > 10, "a sync failed unnoticed");
+            return;
+        }
+        assert_eq!(content(&database).unwrap(), model, "sync {n}: acknowledged rows stay readable");
+        drop(database);
+        let found = content(&Database::open(Arc::new(fs.crash_image(n)), options()).unwrap()).unwrap();
+        for (name, rows) in &model {
+            if let Some(found) = found.get(name) {
+                assert!(rows.iter().all(|(key, _)| found.contains_key(key)) || found != rows, "sync {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_reads_go_on() {
+    let whole = Arc::new(FaultyFs::new());
+    run_workload(&whole, &options());
+    for bytes in (0..20_000).step_by(509) {
+        let fs = Arc::new(FaultyFs::new());
+        fs.disk_full_after(bytes);
+        let (acknowledged, under_way) = run_workload(&fs, &options());
+        let found = content(&Database::open(Arc::new(fs.crash_image(bytes)), options()).unwrap()).unwrap();
+        assert!(found == acknowledged || under_way.as_ref() == Some(&found), "full after {bytes} bytes");
+    }
+}
+
+#[test]
+fn any_flipped_byte_is_found_or_harmless() {
+    let fs = Arc::new(FaultyFs::new());
+    let (expected, _) = run_workload(&fs, &options());
+    check_flips(&fs.crash_image(0), &expected, &options());
+}
+
+/// Changes every byte of every file: the change is found, or the content is the same.
+fn check_flips(image: &MemoryFs, expected: &Model, options: &Options) {
+    let mut files = Vec::new();
+    for folder in ["", "wal", "segments"] {
+        for file in image.list(folder).unwrap() {
+            let path = if folder.is_empty() { file } else { format!("{folder}/{file}") };
+            if path != "LOCK" && image.len(&path).is_ok() {
+                files.push(path);
+            }
+        }
+    }
+    assert!(files.len() >= 3, "{files:?}");
+    for path in files {
+        for offset in 0..image.len(&path).unwrap() {
+            let damaged = FaultyFs::from_image(image);
+            damaged.flip_byte(&path, offset);
+            let damaged = Arc::new(damaged.crash_image(0));
+            match Database::open(damaged, options.clone()).and_then(|database| content(&database)) {
+                Ok(found) => assert_eq!(&found, expected, "byte {offset} of {path}"),
+                Err(e) => {
+                    let file = path.rsplit('/').next().unwrap();
+                    assert!(e.to_string().contains(file), "byte {offset} of {path}: {e}");
+                    assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported), "{e}");
+                }
+            }
+        }
+    }
+}
+
+/// A workload that leaves rows in a segment, in the manifest and in the log.
+fn small_workload() -> Vec<Step> {
+    let t = || "secretive".to_owned();
+    vec![
+        Step::Create(t()),
+        Step::Upsert(t(), (0..8).collect(), "plaintext".into()),
+        Step::Checkpoint,
+        Step::Delete(t(), vec![2]),
+        Step::Checkpoint,
+        Step::Upsert(t(), vec![20, 21], "plaintext".into()),
+    ]
+}
+
+#[test]
+fn nothing_of_an_encrypted_database_is_readable() {
+    for (options, is_sealed) in [(sealed_options(), true), (options(), false)] {
+        let fs = Arc::new(FaultyFs::new());
+        let (expected, unfinished) = run_steps(&fs, &small_workload(), &options);
+        assert!(unfinished.is_none());
+        let files = fs.crash_image(0).files();
+        for kind in ["MANIFEST", "segments/", "wal/"] {
+            let of_kind = || files.iter().filter(|(path, _)| path.starts_with(kind));
+            let has = |word: &[u8]| of_kind().any(|(_, bytes)| bytes.windows(word.len()).any(|part| part == word));
+            assert!(of_kind().count() > 0, "no file {kind}");
+            let words: &[&[u8]] = if kind == "MANIFEST" { &[b"secretive"] } else { &[b"plaintext"] };
+            assert!(words.iter().all(|word| has(word) != is_sealed), "{kind}, sealed: {is_sealed}");
+            assert!(!is_sealed || !has(b"secretive"), "{kind}");
+        }
+        assert_eq!(files.contains_key("KEYS"), is_sealed);
+        let database = Database::open(Arc::new(fs.crash_image(0)), options).unwrap();
+        assert_eq!(content(&database).unwrap(), expected);
+    }
+}
+
+#[test]
+fn any_flipped_byte_of_an_encrypted_database_is_found() {
+    let fs = Arc::new(FaultyFs::new());
+    let (expected, _) = run_steps(&fs, &small_workload(), &sealed_options());
+    check_flips(&fs.crash_image(0), &expected, &sealed_options());
+}
+
+#[test]
+fn an_encrypted_database_survives_a_crash_at_any_step() {
+    let whole = Arc::new(FaultyFs::new());
+    run_steps(&whole, &small_workload(), &sealed_options());
+    check_crashes(whole.steps(), &small_workload(), &sealed_options());
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let first = Database::open(Arc::clone(&fs), options()).unwrap();
+    let e = Database::open(Arc::clone(&fs), options()).unwrap_err();
+    assert_eq!((e.kind(), e.message()), (ErrorKind::Conflict, "the database is open in another process"));
+    drop(first);
+    Database::open(fs, options()).unwrap();
+}
+
+#[test]
+fn rows_keep_their_names_through_a_flush() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let database = Database::open(fs, options()).unwrap();
+    let table = database.create("t", schema()).unwrap();
+    let rows: Vec<(i64, String)> = (0..10).rev().map(|i| (i, format!("{i}"))).collect();
+    table.append(&[batch(&rows)]).unwrap().wait().unwrap();
+    let head = table.head();
+    let row = head.row_id(head.find(&Key::Int(4)).unwrap().unwrap());
+    // A statement has read the row; a flush and a compaction come between.
+    database.checkpoint().unwrap();
+    table.append(&[batch(&[(20, "x".into())])]).unwrap().wait().unwrap();
+    database.compact().unwrap();
+    assert_eq!(table.take(&[row]).unwrap().column(0).as_primitive::<Int64Type>().value(0), 4);
+    table.delete(&[row]).unwrap().wait().unwrap();
+    assert!(table.snapshot().find(&Key::Int(4)).unwrap().is_none());
+    assert_eq!(table.delete(&[row]).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(table.snapshot().live(), 10);
+}
+
+/// Flushes small tables too; statements that add more than a few rows write segments.
+fn tiny() -> Options {
+    Options { flush_bytes: 1_000, ..options() }
+}
+
+/// What a manifest says beside the log: opened with `tiny` options, run, opened again, `tables` is what there is.
+#[track_caller]
+fn survives(run: impl FnOnce(&Database)) {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let database = Database::open(Arc::clone(&fs), tiny()).unwrap();
+    run(&database);
+    let before = content(&database).unwrap();
+    database.close().unwrap();
+    for _ in 0..2 {
+        let database = Database::open(Arc::clone(&fs), tiny()).unwrap();
+        assert_eq!(content(&database).unwrap(), before);
+        database.close().unwrap();
+    }
+}
+
+fn append(database: &Database, table: &str, keys: std::ops::Range<i64>) {
+    let rows: Vec<(i64, String)> = keys.map(|key| (key, format!("{key}"))).collect();
+    database.table(table).unwrap().append(&[batch(&rows)]).unwrap().wait().unwrap();
+}
+
+fn manifest_number(database: &Database) -> u64 {
+    database.disk().unwrap().manifest.lock().number
+}
+
+#[test]
+fn a_table_that_is_younger_than_the_log_needs_no_older_log() {
+    // Lost was the whole database: the manifest asked for the log from its first record on.
+    survives(|database| {
+        database.create("a", schema()).unwrap();
+        append(database, "a", 0..10);
+        database.checkpoint().unwrap();
+        database.create("b", schema()).unwrap();
+        append(database, "b", 0..1);
+        append(database, "a", 10..30);
+        append(database, "a", 30..60);
+        let before = manifest_number(database);
+        database.shared.maintain().unwrap();
+        assert!(manifest_number(database) > before);
+    });
+}
+
+#[test]
+fn rows_after_a_truncation_need_no_older_log() {
+    survives(|database| {
+        database.create("a", schema()).unwrap();
+        append(database, "a", 0..10);
+        database.checkpoint().unwrap();
+        database.table("a").unwrap().truncate().unwrap().wait().unwrap();
+        database.checkpoint().unwrap();
+        append(database, "a", 5..6);
+        database.create("b", schema()).unwrap();
+        database.disk().unwrap().forgotten.lock().push(segment_path(77));
+        database.shared.maintain().unwrap();
+    });
+}
+
+#[test]
+fn a_large_statement_is_not_replayed_beside_its_segments() {
+    // Its rows came twice: the manifest had its segment, and the log was replayed from the small statement on.
+    survives(|database| {
+        database.create("a", schema()).unwrap();
+        append(database, "a", 0..1);
+        append(database, "a", 1..60);
+        assert!(database.table("a").unwrap().head().chunks.iter().any(|chunk| chunk.is_stored()));
+        database.disk().unwrap().forgotten.lock().push(segment_path(77));
+        database.shared.maintain().unwrap();
+    });
+}
+
+#[test]
+fn segments_that_the_log_names_stay_until_it_need_not_be_replayed() {
+    // The database could not be opened: a compaction removed the segments.
+    survives(|database| {
+        database.create("a", schema()).unwrap();
+        append(database, "a", 0..1);
+        for part in 0..6 {
+            append(database, "a", 100 * part + 10..100 * part + 80);
+        }
+        let rows: Vec<RowId> = {
+            let head = database.table("a").unwrap().head();
+            (110..170).map(|key| head.row_id(head.find(&Key::Int(key)).unwrap().unwrap())).collect()
+        };
+        database.table("a").unwrap().delete(&rows).unwrap().wait().unwrap();
+        database.disk().unwrap().forgotten.lock().push(segment_path(77));
+        database.shared.maintain().unwrap();
+        append(database, "a", 115..118);
+        database.disk().unwrap().forgotten.lock().push(segment_path(77));
+        database.shared.maintain().unwrap();
+    });
+}
+
+#[test]
+fn a_crash_while_flushes_run_at_once_loses_nothing_acknowledged() {
+    // Two flushes of one table froze the same rows; the first one let go of rows that the second one counted as flushed.
+    for crash in 1..60 {
+        let fs = Arc::new(FaultyFs::new());
+        let as_dyn: Arc<dyn FileSystem> = Arc::<FaultyFs>::clone(&fs);
+        let database = Database::open(as_dyn, Options { background: true, ..tiny() }).unwrap();
+        let table = database.create("a", schema()).unwrap();
+        fs.crash_at(fs.steps() + 13 * crash);
+        let mut acknowledged = Rows::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| while database.checkpoint().is_ok() {});
+            scope.spawn(|| while database.checkpoint().is_ok() {});
+            scope.spawn(|| while database.compact().is_ok() {});
+            for key in 0.. {
+                let row = (key, format!("{key}"));
+                match table.append(&[batch(std::slice::from_ref(&row))]).and_then(Commit::wait) {
+                    Ok(()) => acknowledged.extend([row]),
+                    Err(_) => break,
+                }
+            }
+        });
+        let image = Arc::new(fs.crash_image(crash));
+        let found = content(&Database::open(image, tiny()).unwrap()).unwrap().remove("a").unwrap();
+        let lost: Vec<_> = acknowledged.keys().filter(|key| !found.contains_key(key)).collect();
+        assert!(lost.is_empty(), "crash {crash}: of {} rows, {lost:?} are lost", acknowledged.len());
+        assert!(found.len() <= acknowledged.len() + 1);
+    }
+}

@@ -1,0 +1,437 @@
+//! Opening a database: the lock, the manifest, the segments, the log, and the files that nobody names.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use arrow::array::ArrayRef;
+use mvvd_core::{Error, ErrorKind, Result, TableSchema};
+use parking_lot::{Mutex, RwLock};
+
+use crate::check::DamagedSegment;
+use crate::chunk::{Chunk, NUMBER_ID, key_id};
+use crate::database::Shared;
+use crate::disk::{Disk, Options, SEGMENTS, segment_path};
+use crate::encode::read_schema;
+use crate::fs::FileSystem;
+use crate::key::keys_of;
+use crate::log::{Added, Op, OpKind, TableLog, read_record};
+use crate::manifest::{MANIFEST, Manifest, SegmentEntry, TableEntry};
+use crate::segment::{Segment, SegmentMeta};
+use crate::snapshot::{Place, Snapshot, now_micros};
+use crate::table::{Next, Table};
+use crate::unlock::{create_seal, open_seal};
+use crate::versions::VERSIONS_KEPT;
+use crate::wal::{Lsn, Wal};
+
+/// Name of the lock.
+const LOCK: &str = "LOCK";
+/// Folder of the log.
+pub(crate) const WAL: &str = "wal";
+
+/// How often opening for reading starts over because a writer replaced the files under it.
+const ATTEMPTS_MAX: usize = 8;
+
+/// Opens or makes the database in `fs`.
+pub(crate) fn recover(fs: Arc<dyn FileSystem>, options: Options) -> Result<Shared> {
+    match options.read_only {
+        true => steady(&*fs, || recover_once(&fs, &options, None), Result::is_ok),
+        false => recover_once(&fs, &options, None),
+    }
+}
+
+/// Opens the database as far as it can be, and says what is wrong with it.
+pub(crate) fn recover_parts(fs: &Arc<dyn FileSystem>, options: &Options) -> Result<(Shared, Findings)> {
+    let mut findings = Findings::default();
+    let shared = recover_once(fs, options, Some(&mut findings))?;
+    Ok((shared, findings))
+}
+
+/// What `look` finds, once it is good or no writer has replaced the manifest meanwhile.
+///
+/// A writer removes files only after it replaced the manifest that names them, so what a reader misses while the manifest
+/// stays is really missing.
+pub(crate) fn steady<T>(
+    fs: &dyn FileSystem,
+    mut look: impl FnMut() -> Result<T>,
+    is_good: impl Fn(&Result<T>) -> bool,
+) -> Result<T> {
+    let mut before = fs.read(MANIFEST).ok();
+    let mut attempt = 1;
+    loop {
+        let found = look();
+        let after = fs.read(MANIFEST).ok();
+        if is_good(&found) || before == after || attempt == ATTEMPTS_MAX {
+            return found;
+        }
+        (before, attempt) = (after, attempt + 1);
+    }
+}
+
+/// Takes the lock of the one process that writes.
+pub(crate) fn lock(fs: &dyn FileSystem) -> Result<Box<dyn Any + Send + Sync>> {
+    fs.lock(LOCK)?.ok_or_else(|| {
+        Error::conflict("the database is open in another process")
+            .with_hint("one process at a time can write; others can open it for reading, or connect to it")
+    })
+}
+
+/// What is wrong with a database that opens in parts.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Segments that are left out.
+    pub(crate) damaged: Vec<DamagedSegment>,
+    /// Why the log was not read to its end.
+    pub(crate) log: Option<Error>,
+    /// Records of the log that were read.
+    pub(crate) records: u64,
+    /// Files that nobody names; removed if the database was opened for writing.
+    pub(crate) orphans: Vec<String>,
+}
+
+fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Option<&mut Findings>) -> Result<Shared> {
+    let (fs, mut options) = (Arc::clone(fs), options.clone());
+    // Once before the lock, so that a wrong key changes nothing, and once after it, when nobody else changes the files.
+    options.seal = open_seal(&*fs, &options)?;
+    let lock = if options.read_only { None } else { Some(lock(&*fs)?) };
+    options.seal = open_seal(&*fs, &options)?;
+    let manifest = match Manifest::read(&*fs, options.seal.as_deref())? {
+        Some(manifest) => manifest,
+        None => new_manifest(&*fs, &mut options)?,
+    };
+    if manifest.encrypted != options.seal.is_some() {
+        return Err(match manifest.encrypted {
+            true => Error::invalid("the database is encrypted").with_hint("give its key"),
+            false => Error::invalid("the database is not encrypted, but a key was given"),
+        });
+    }
+    if !options.read_only {
+        fs.create_folder(SEGMENTS)?;
+    }
+    let is_lenient = findings.is_some();
+    let mut segments = Segments { fs: &fs, options: &options, damaged: is_lenient.then(Vec::new) };
+    let mut tables = BTreeMap::new();
+    for (id, entry) in &manifest.tables {
+        tables.insert(*id, Restored::of(&mut segments, *id, entry, manifest.replay_from)?);
+    }
+    let mut replay = Replay {
+        segments,
+        covered: manifest.catalog_lsn,
+        catalog_lsn: manifest.catalog_lsn,
+        next_table: manifest.next_table,
+        named: manifest.files().collect(),
+        tables,
+    };
+    let mut records = 0;
+    let mut apply = |lsn: Lsn, bytes: &[u8]| -> Result<()> {
+        records += 1;
+        let ops = read_record(bytes).map_err(|e| e.context(format!("log record {lsn}")))?;
+        ops.into_iter().try_for_each(|op| replay.apply(lsn, op))
+    };
+    let mut log_trouble = None;
+    let wal = if options.read_only {
+        match Wal::read(&*fs, options.seal.as_deref(), manifest.replay_from, &mut apply) {
+            Err(e) if is_lenient => log_trouble = Some(e),
+            read => read?,
+        }
+        None
+    } else {
+        let wal = Wal::open(Arc::clone(&fs), options.seal.clone(), manifest.replay_from, &mut apply)?;
+        wal.set_durability(options.durability);
+        Some(Arc::new(wal))
+    };
+    let Replay { catalog_lsn, next_table, named, tables, segments, .. } = replay;
+    let damaged = segments.damaged.unwrap_or_default();
+    let (next_segment, orphans) = find_orphans(&*fs, &named)?;
+    if !options.read_only {
+        orphans.iter().try_for_each(|path| fs.remove(path))?;
+    }
+    if let Some(findings) = &mut findings {
+        let named_by = |(id, found): (u64, DamagedSegment)| {
+            let table = tables.get(&id).map(|table| table.name.clone()).unwrap_or(found.table);
+            DamagedSegment { table, ..found }
+        };
+        findings.damaged = damaged.into_iter().map(named_by).collect();
+        // A log that was not read to its end may name them.
+        findings.orphans = if log_trouble.is_none() { orphans } else { Vec::new() };
+        (findings.log, findings.records) = (log_trouble, records);
+    }
+    let disk = Arc::new(Disk {
+        fs,
+        wal,
+        options,
+        manifest: Mutex::new(manifest),
+        next_table: AtomicU64::new(next_table),
+        next_segment: AtomicU64::new(next_segment),
+        forgotten: Mutex::default(),
+        trouble: Mutex::default(),
+        wake: Arc::default(),
+        _lock: lock,
+    });
+    let tables = tables.into_iter().map(|(id, table)| {
+        let log = TableLog::new(id, &disk);
+        (table.name.clone(), Arc::new(table.finish(log)))
+    });
+    let tables: BTreeMap<String, Arc<Table>> = tables.collect();
+    Ok(Shared {
+        tables: RwLock::new(tables),
+        catalog: Mutex::new(catalog_lsn),
+        maintaining: Mutex::default(),
+        disk: Some(disk),
+        versions_kept: AtomicUsize::new(VERSIONS_KEPT),
+    })
+}
+
+/// The manifest of a database that is made now. Files without a manifest are somebody else's, or what is left of damage.
+fn new_manifest(fs: &dyn FileSystem, options: &mut Options) -> Result<Manifest> {
+    let strangers = [WAL, SEGMENTS].into_iter().find(|folder| fs.list(folder).is_ok_and(|files| !files.is_empty()));
+    if let Some(folder) = strangers {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("there is no file \"{MANIFEST}\", but the folder \"{folder}\" has files"),
+        )
+        .with_hint("restore it from a backup"));
+    }
+    if options.read_only {
+        return Err(Error::not_found("there is no database here"));
+    }
+    // The keys first: a manifest that nobody can open would be the end of the database.
+    if options.seal.is_none() {
+        options.seal = create_seal(fs, options)?;
+    }
+    let manifest =
+        Manifest { next_table: 1, replay_from: Lsn::FIRST, encrypted: options.seal.is_some(), ..Manifest::default() };
+    manifest.write(fs, options.seal.as_deref())?;
+    Ok(manifest)
+}
+
+/// The number that the next segment can have, and the segments and parts of files that nobody names.
+fn find_orphans(fs: &dyn FileSystem, named: &HashSet<String>) -> Result<(u64, Vec<String>)> {
+    let (mut next, mut orphans) = (1, Vec::new());
+    for path in named {
+        let id = path.rsplit_once('/').and_then(|(_, file)| file.strip_suffix(".seg")?.parse::<u64>().ok());
+        next = next.max(id.map_or(0, |id| id + 1));
+    }
+    for file in fs.list(SEGMENTS)? {
+        let path = format!("{SEGMENTS}/{file}");
+        if !named.contains(&path) {
+            orphans.push(path);
+        }
+    }
+    Ok((next, orphans))
+}
+
+/// Opens segments. Either all of them must be sound, or those that are not are left out and noted.
+struct Segments<'a> {
+    fs: &'a Arc<dyn FileSystem>,
+    options: &'a Options,
+    /// With the ids of their tables; none where all must be sound.
+    damaged: Option<Vec<(u64, DamagedSegment)>>,
+}
+
+impl Segments<'_> {
+    /// The segment of a table; none if it is left out. `deleted` of its rows are deleted.
+    fn open(&mut self, table: u64, name: &str, meta: SegmentMeta, deleted: u64) -> Result<Option<Arc<Segment>>> {
+        let (path, rows) = (segment_path(meta.id), meta.rows - deleted.min(meta.rows));
+        let opened = Segment::open(&**self.fs, &path, meta, self.options.seal.clone());
+        let Some(damaged) = &mut self.damaged else { return opened.map(Some) };
+        match opened.and_then(|segment| segment.verify().map(|()| segment)) {
+            Ok(segment) => Ok(Some(segment)),
+            Err(e) => {
+                let message = e.message().to_owned();
+                damaged.push((table, DamagedSegment { table: name.to_owned(), file: path, rows, message }));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A table while its records are replayed.
+struct Restored {
+    name: String,
+    schema: Arc<TableSchema>,
+    version: u64,
+    created: i64,
+    chunks: Vec<Arc<Chunk>>,
+    older: Vec<Arc<Snapshot>>,
+    next: Next,
+    flushed_lsn: Lsn,
+    last_lsn: Lsn,
+    unsettled: Vec<(u32, Lsn)>,
+}
+
+impl Restored {
+    fn of(segments: &mut Segments<'_>, id: u64, entry: &TableEntry, replay_from: Lsn) -> Result<Self> {
+        let schema = Arc::new(entry.schema()?);
+        // A segment that several versions have is opened once.
+        let mut open: BTreeMap<u64, Option<Arc<Segment>>> = BTreeMap::new();
+        let mut chunks_of = |parts: &[SegmentEntry], schema: &TableSchema| -> Result<Vec<Arc<Chunk>>> {
+            let mut chunks = Vec::with_capacity(parts.len());
+            for part in parts {
+                let deleted = part.deleted()?;
+                let segment = match open.get(&part.meta.id) {
+                    Some(segment) => segment.clone(),
+                    None => segments.open(id, &entry.name, part.meta.clone(), deleted.len())?,
+                };
+                open.insert(part.meta.id, segment.clone());
+                if let Some(segment) = segment {
+                    chunks.push(Arc::new(Chunk::stored_in(part.uid, key_id(schema), segment, deleted)));
+                }
+            }
+            Ok(chunks)
+        };
+        let chunks = chunks_of(&entry.segments, &schema)?;
+        let mut older = Vec::with_capacity(entry.older.len());
+        for version in &entry.older {
+            let mut snapshot = Snapshot::empty(read_schema(&version.schema)?);
+            snapshot.chunks = chunks_of(&version.segments, &snapshot.schema)?;
+            (snapshot.version, snapshot.created) = (version.version, version.created);
+            older.push(Arc::new(snapshot));
+        }
+        // The last record of the table may be long ago, and the log after it gone.
+        let flushed_lsn = entry.flushed_lsn.max(Lsn(replay_from.0.saturating_sub(1)));
+        Ok(Self {
+            name: entry.name.clone(),
+            schema,
+            version: entry.version,
+            created: entry.created,
+            chunks,
+            older,
+            next: Next::starting_at(entry.next_uid, entry.next_number),
+            flushed_lsn,
+            last_lsn: flushed_lsn,
+            unsettled: Vec::new(),
+        })
+    }
+
+    fn finish(self, log: TableLog) -> Table {
+        let mut snapshot = Snapshot::empty(TableSchema::clone(&self.schema));
+        (snapshot.version, snapshot.created) = (self.version, self.created);
+        snapshot.chunks = self.chunks;
+        let (uid, number) = self.next.numbers();
+        let table = Table::restored_with(snapshot, self.older, uid, number, log);
+        let mut writer = table.writer();
+        writer.flushed_lsn = self.flushed_lsn;
+        writer.last_lsn = self.last_lsn;
+        writer.unsettled = self.unsettled;
+        drop(writer);
+        table
+    }
+
+    /// Marks the rows with these keys as deleted. Those that are gone already are in a manifest that is newer.
+    fn delete(&mut self, keys: &ArrayRef) -> Result<()> {
+        let mut snapshot = Snapshot::empty(TableSchema::clone(&self.schema));
+        snapshot.chunks = std::mem::take(&mut self.chunks);
+        let mut places: Vec<Place> = Vec::with_capacity(keys.len());
+        for key in keys_of(keys)? {
+            places.extend(snapshot.find(&key)?);
+        }
+        self.chunks = crate::table::delete_places(&snapshot.chunks, &places, 0);
+        Ok(())
+    }
+
+    fn add(&mut self, columns: Vec<(u32, ArrayRef)>, rows: usize) -> Result<()> {
+        let key = key_id(&self.schema);
+        if let Some((_, numbers)) = columns.iter().find(|(id, _)| *id == NUMBER_ID) {
+            let numbers = keys_of(numbers)?;
+            if let Some(crate::key::Key::UInt(last)) = numbers.last() {
+                self.next.number_after(*last);
+            }
+        }
+        let chunk = Chunk::new(self.next.uid()?, key, rows, columns);
+        self.chunks.push(Arc::new(chunk));
+        let schema = Arc::clone(&self.schema);
+        self.next.merge_small(&schema, &mut self.chunks)
+    }
+}
+
+/// The state that records are applied to.
+struct Replay<'a> {
+    segments: Segments<'a>,
+    /// Creates, drops and renames up to this record are in the manifest.
+    covered: Lsn,
+    catalog_lsn: Lsn,
+    next_table: u64,
+    /// Files that a manifest or a record names.
+    named: HashSet<String>,
+    tables: BTreeMap<u64, Restored>,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, lsn: Lsn, op: Op) -> Result<()> {
+        let is_catalog = matches!(op.kind, OpKind::Create { .. } | OpKind::Drop | OpKind::Rename(_));
+        if is_catalog {
+            if lsn <= self.covered {
+                return Ok(());
+            }
+            self.catalog_lsn = self.catalog_lsn.max(lsn);
+        }
+        match op.kind {
+            OpKind::Create { name, schema } => {
+                self.next_table = self.next_table.max(op.table + 1);
+                let table = Restored {
+                    name,
+                    schema: Arc::new(schema),
+                    version: 0,
+                    created: now_micros(),
+                    chunks: Vec::new(),
+                    older: Vec::new(),
+                    next: Next::starting_at(0, 0),
+                    // Operations of the same record follow.
+                    flushed_lsn: Lsn(lsn.0 - 1),
+                    last_lsn: lsn,
+                    unsettled: Vec::new(),
+                };
+                self.tables.insert(op.table, table);
+            }
+            OpKind::Drop => {
+                self.tables.remove(&op.table);
+            }
+            OpKind::Rename(name) => {
+                if let Some(table) = self.tables.get_mut(&op.table) {
+                    table.name = name;
+                }
+            }
+            kind => {
+                // A table that is not there was dropped later.
+                let Some(table) = self.tables.get_mut(&op.table).filter(|table| lsn > table.flushed_lsn) else {
+                    return Ok(());
+                };
+                table.last_lsn = lsn;
+                match kind {
+                    OpKind::Truncate => table.chunks.clear(),
+                    OpKind::Schema(schema) => table.schema = Arc::new(schema),
+                    OpKind::Rows { deleted, added } => {
+                        if let Some(keys) = deleted {
+                            table.delete(&keys)?;
+                        }
+                        for part in added {
+                            match part {
+                                Added::Rows(columns, rows) => table.add(columns, rows)?,
+                                Added::Segment(meta) => {
+                                    self.named.insert(segment_path(meta.id));
+                                    let uid = table.next.uid()?;
+                                    let opened = self.segments.open(op.table, &table.name, meta, 0)?;
+                                    let Some(segment) = opened else { continue };
+                                    table.next.number_in(&segment)?;
+                                    table.unsettled.push((uid, lsn));
+                                    let key = key_id(&table.schema);
+                                    table.chunks.push(Arc::new(Chunk::stored_in(
+                                        uid,
+                                        key,
+                                        segment,
+                                        roaring::RoaringBitmap::new(),
+                                    )));
+                                }
+                            }
+                        }
+                    }
+                    OpKind::Create { .. } | OpKind::Drop | OpKind::Rename(_) => {}
+                }
+                table.version = table.version.max(op.version);
+            }
+        }
+        Ok(())
+    }
+}
