@@ -6,6 +6,7 @@ mod duckdb;
 mod exact;
 mod machine;
 mod plan;
+mod storage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,21 @@ enum Command {
         #[arg(long, default_value = "python3")]
         python: PathBuf,
     },
+    /// Times bulk load, open, durable inserts and gets in a directory, beside what the device does there.
+    Storage {
+        /// Folder with wordnet_20k.parquet.
+        #[arg(long)]
+        data: PathBuf,
+        /// Folder on the device to measure; a temporary one if left out. What is written there is removed again.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Generated rows of 128 dimensions.
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: usize,
+        /// One JSON object instead of lines of text.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -78,6 +94,7 @@ fn main() -> ExitCode {
             Command::Exact { data, threads, duckdb, python } => {
                 exact::run(&data, threads, duckdb.then_some(&*python)).await
             }
+            Command::Storage { data, dir, rows, json } => storage::run(&data, dir.as_deref(), rows.max(1), json).await,
         }
     });
     match outcome {
