@@ -8,6 +8,7 @@ mod answer;
 mod bridge;
 mod catalog;
 mod coerce;
+mod constants;
 mod copy;
 mod ddl;
 mod describe;

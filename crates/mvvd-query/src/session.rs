@@ -105,6 +105,9 @@ impl Session {
 
     /// Runs a statement of [`Session::statements`].
     pub async fn run(&self, statement: &Statement, params: &[Value]) -> Result<Answer> {
+        if let Some(answer) = self.insert_few(&statement.ast, params).await? {
+            return Ok(answer);
+        }
         let (session, ast, params) = (self.clone(), Arc::clone(&statement.ast), params.to_vec());
         self.engine.bridge.run(async move { session.dispatch(Arc::unwrap_or_clone(ast), params).await }).await
     }

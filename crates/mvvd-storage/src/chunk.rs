@@ -26,6 +26,8 @@ pub struct Chunk {
     data: Data,
     /// Id of the key column: the primary key, or the number of the row.
     key: u32,
+    /// Bytes of the columns.
+    data_bytes: usize,
     deleted: Arc<RoaringBitmap>,
 }
 
@@ -42,12 +44,15 @@ enum Data {
 impl Chunk {
     /// A chunk of columns whose rows are in key order.
     pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns) -> Self {
-        Self { uid, rows, data: Data::Memory(Arc::new(columns)), key, deleted: Arc::default() }
+        let data_bytes = columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum();
+        Self { uid, rows, data: Data::Memory(Arc::new(columns)), key, data_bytes, deleted: Arc::default() }
     }
 
     /// The rows of a segment.
     pub(crate) fn stored_in(uid: u32, key: u32, segment: Arc<Segment>, deleted: RoaringBitmap) -> Self {
-        Self { uid, rows: segment.rows(), data: Data::Stored(segment), key, deleted: Arc::new(deleted) }
+        let columns = segment.meta().columns.iter().filter(|column| column.id != NUMBER_ID);
+        let data_bytes = columns.map(|column| column.bytes as usize).sum();
+        Self { uid, rows: segment.rows(), data: Data::Stored(segment), key, data_bytes, deleted: Arc::new(deleted) }
     }
 
     /// The segment that holds the columns, if they are on disk.
@@ -157,15 +162,7 @@ impl Chunk {
 
     /// Bytes of the columns.
     pub(crate) fn data_bytes(&self) -> usize {
-        match &self.data {
-            Data::Memory(columns) => {
-                columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum()
-            }
-            Data::Stored(segment) => {
-                let columns = segment.meta().columns.iter().filter(|column| column.id != NUMBER_ID);
-                columns.map(|column| column.bytes as usize).sum()
-            }
-        }
+        self.data_bytes
     }
 
     /// What is known of the segment that holds the rows; none for rows that are only in memory and in the log.
@@ -186,7 +183,15 @@ impl Chunk {
 
 /// Bytes of the values themselves: arrays that came over a network share one buffer.
 fn slice_bytes(array: &ArrayRef) -> usize {
-    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size())
+    let width = match array.data_type() {
+        DataType::FixedSizeList(item, size) => item.data_type().primitive_width().map(|width| width * *size as usize),
+        data_type => data_type.primitive_width(),
+    };
+    match width {
+        // Known without asking for the buffers, which takes longer than the insert of a row.
+        Some(width) => width * array.len() + array.nulls().map_or(0, |_| array.len().div_ceil(8)),
+        None => array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size()),
+    }
 }
 
 /// The id of the column by which the chunks of a table are sorted.

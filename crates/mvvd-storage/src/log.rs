@@ -212,6 +212,8 @@ pub(crate) struct TableLog {
 
 /// A table has this many times the bytes of a flush in memory before writers wait for the flush.
 const FLUSHES_WAITING_MAX: usize = 4;
+/// A change of more bytes may write to files before it is recorded.
+const WITHOUT_WAITING_BYTES_MAX: usize = 1 << 20;
 /// How long a writer looks away while it waits.
 const LOOK_AWAY: Duration = Duration::from_millis(2);
 /// How long it waits in all.
@@ -246,6 +248,14 @@ impl TableLog {
             Some(disk) => disk.store_bulk(schema, added, next),
             None => Ok(added),
         }
+    }
+
+    /// Whether a change of `bytes` may have to wait: for a file, or for a flush to make room.
+    pub(crate) fn may_wait(&self, bytes: usize, unflushed: usize) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let room = disk.options.flush_bytes.saturating_mul(FLUSHES_WAITING_MAX);
+        let wal_is_busy = disk.wal.as_ref().is_some_and(|wal| wal.is_busy());
+        bytes > WITHOUT_WAITING_BYTES_MAX.min(disk.options.flush_bytes) || unflushed >= room || wal_is_busy
     }
 
     /// Holds a writer back while too much waits for a flush, and says when the table cannot be written at all.
@@ -294,9 +304,22 @@ impl Commit {
         self.finish()
     }
 
-    /// Whether [`Commit::wait`] may block on a file.
-    pub fn is_recorded(&self) -> bool {
-        self.lsn.is_some()
+    /// As [`Commit::wait`] without blocking: `done` is called once the change is durable and visible, or with why it is
+    /// not. It must not block.
+    pub fn then(mut self, done: impl FnOnce(Result<()>) + Send + 'static) {
+        self.done = true;
+        let (versions, snapshot) = (Arc::clone(&self.versions), Arc::clone(&self.snapshot));
+        // Holds nothing of the database, which may go before it is called.
+        let published = move |result: Result<()>| {
+            done(result.map(|()| versions.publish(&snapshot)));
+        };
+        match (&self.disk, self.lsn) {
+            (Some(disk), Some(lsn)) => match disk.wal() {
+                Ok(wal) => wal.commit_then(lsn, published),
+                Err(e) => published(Err(e)),
+            },
+            _ => published(Ok(())),
+        }
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -170,6 +170,14 @@ impl Table {
         self.commit(&mut writer, next, snapshot, &Change::Rows { deleted, added: &added })
     }
 
+    /// Whether [`Table::replace`] may wait for a file or for background work, as far as can be told now; if not, it only
+    /// computes.
+    pub fn may_wait(&self, batches: &[RecordBatch]) -> bool {
+        let Some(writer) = self.writer.try_lock() else { return true };
+        let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        self.log.may_wait(bytes, unflushed_bytes(&writer.head))
+    }
+
     /// Deletes every row.
     pub fn truncate(&self) -> Result<Commit> {
         let mut writer = self.writer.lock();
@@ -327,8 +335,7 @@ impl Table {
 
     /// Bytes of the rows that are only in memory and in the log.
     pub(crate) fn unflushed_bytes(&self) -> usize {
-        let head = self.head();
-        head.chunks.iter().filter(|chunk| !chunk.is_stored()).map(|chunk| chunk.data_bytes()).sum()
+        unflushed_bytes(&self.head())
     }
 
     /// The chunks on disk that may be rewritten.
@@ -358,6 +365,10 @@ impl Table {
             bookkeeping_bytes: snapshot.chunks.iter().map(|chunk| chunk.bookkeeping_bytes()).sum::<usize>(),
         }
     }
+}
+
+fn unflushed_bytes(head: &Snapshot) -> usize {
+    head.chunks.iter().filter(|chunk| !chunk.is_stored()).map(|chunk| chunk.data_bytes()).sum()
 }
 
 impl Writer {

@@ -47,7 +47,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mvvd_core::{Error, ErrorKind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -103,7 +103,7 @@ pub enum Durability {
 #[derive(Debug)]
 pub struct Wal {
     log: Arc<Log>,
-    ticker: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -113,8 +113,22 @@ struct Log {
     state: Mutex<State>,
     /// A group was written, the file was changed, or the log has failed.
     changed: Condvar,
-    /// The durability was changed, or the log is closed.
-    settings: Condvar,
+    /// There is something to do for the log's own thread: somebody waits, the durability was changed, or the log is
+    /// closed.
+    wake: Condvar,
+}
+
+/// Who is told when a record is as safe as the durability promises.
+struct Waiter {
+    /// The number after the record's.
+    end: Lsn,
+    done: Box<dyn FnOnce(Result<()>) + Send>,
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").field("end", &self.end).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -141,6 +155,8 @@ struct State {
     /// The files before, oldest first.
     older: VecDeque<LogFile>,
     durability: Durability,
+    /// Those who wait without a thread; as many as there are statements under way.
+    waiting: Vec<Waiter>,
     rotating: bool,
     closed: bool,
     /// Why nothing is written any more.
@@ -216,12 +232,19 @@ impl Wal {
             marked: next,
             older,
             durability: Durability::Sync,
+            waiting: Vec::new(),
             rotating: false,
             closed: false,
             failed: None,
         };
-        let log = Log { fs, seal, state: Mutex::new(state), changed: Condvar::new(), settings: Condvar::new() };
-        Ok(Self { log: Arc::new(log), ticker: Mutex::new(None) })
+        let log = Log { fs, seal, state: Mutex::new(state), changed: Condvar::new(), wake: Condvar::new() };
+        let log = Arc::new(log);
+        let serving = Arc::clone(&log);
+        let thread = std::thread::Builder::new()
+            .name("mvvd-wal".to_owned())
+            .spawn(move || serving.serve())
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start the thread of the log: {e}")))?;
+        Ok(Self { log, thread: Mutex::new(Some(thread)) })
     }
 
     /// Adds a record whose payload is `parts`, one after the other, and returns its number.
@@ -255,6 +278,28 @@ impl Wal {
         assert!(lsn < state.next, "record {lsn} was never appended, the next one is {}", state.next);
         let sync = state.durability == Durability::Sync;
         self.log.write_until(&mut state, lsn.next(), sync)
+    }
+
+    /// As [`Wal::commit`] without blocking: calls `done` when the record is safe, or cannot be made so.
+    ///
+    /// `done` runs on the log's own thread, or on this one if there is nothing to wait for. It must not block.
+    pub fn commit_then(&self, lsn: Lsn, done: impl FnOnce(Result<()>) + Send + 'static) {
+        let mut state = self.log.state.lock();
+        assert!(lsn < state.next, "record {lsn} was never appended, the next one is {}", state.next);
+        let (end, sync) = (lsn.next(), state.durability == Durability::Sync);
+        if let Some(outcome) = state.outcome(end, sync) {
+            drop(state);
+            return done(outcome);
+        }
+        state.waiting.push(Waiter { end, done: Box::new(done) });
+        drop(state);
+        self.log.wake.notify_one();
+    }
+
+    /// Whether [`Wal::append`] would wait now: for a new file, or for what waits to be written.
+    pub fn is_busy(&self) -> bool {
+        let state = self.log.state.lock();
+        state.rotating || state.buffer.len() > BUFFER_BYTES_MAX / 2
     }
 
     /// Makes all records durable, whatever the durability.
@@ -310,13 +355,7 @@ impl Wal {
     /// Changes what the next commits wait for.
     pub fn set_durability(&self, durability: Durability) {
         self.log.state.lock().durability = durability;
-        self.log.settings.notify_all();
-        let mut ticker = self.ticker.lock();
-        if ticker.is_none() && matches!(durability, Durability::Interval(_)) {
-            let log = Arc::clone(&self.log);
-            let thread = std::thread::Builder::new().name("mvvd-wal".to_owned());
-            *ticker = Some(thread.spawn(move || log.sync_at_intervals()).expect("a thread can be started"));
-        }
+        self.log.wake.notify_one();
     }
 
     /// Size of all files in bytes, with what waits to be written.
@@ -338,8 +377,11 @@ impl Wal {
     /// Makes all records durable and marks them so: damage to them will be found. Afterwards nothing can be appended.
     pub fn close(&self) -> Result<()> {
         let result = self.log.close();
-        if let Some(ticker) = self.ticker.lock().take() {
-            ticker.join().expect("the thread does not panic");
+        // The last one to be told may be the last one to hold the database.
+        let thread = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id());
+        if let Some(thread) = thread {
+            // A panic there was printed, and is of one who was told.
+            let _ = thread.join();
         }
         result
     }
@@ -359,15 +401,8 @@ impl Log {
     /// in the buffer of the next leader.
     fn write_until(&self, state: &mut Guard, end: Lsn, sync: bool) -> Result<()> {
         loop {
-            if end <= state.durable {
-                return Ok(());
-            }
-            if let Some(failed) = &state.failed {
-                // What was written before a sync failed may be gone as well.
-                return Err(poisoned(failed));
-            }
-            if !sync && end <= state.written {
-                return Ok(());
+            if let Some(outcome) = state.outcome(end, sync) {
+                return outcome;
             }
             if state.file.is_some() {
                 self.write_group(state, sync);
@@ -420,7 +455,7 @@ impl Log {
         if std::mem::replace(&mut state.closed, true) {
             return Ok(());
         }
-        self.settings.notify_all();
+        self.wake.notify_one();
         let end = state.next;
         self.write_until(&mut state, end, true)?;
         if state.marked < end {
@@ -434,23 +469,50 @@ impl Log {
         state.failed.as_ref().map_or(Ok(()), |failed| Err(poisoned(failed)))
     }
 
-    /// Syncs what was written, as often as the durability says, until the log is closed.
-    fn sync_at_intervals(&self) {
+    /// Writes for those who wait without a thread, and syncs as often as the durability says, until the log is closed.
+    fn serve(&self) {
+        let mut synced = Instant::now();
         let mut state = self.state.lock();
-        while !state.closed {
-            let Durability::Interval(interval) = state.durability else {
-                self.settings.wait(&mut state);
-                continue;
-            };
-            if !self.settings.wait_for(&mut state, interval).timed_out() {
-                continue;
-            }
-            let end = state.written;
-            if self.write_until(&mut state, end, true).is_err() {
-                // The next commit says so.
+        loop {
+            if let Some(end) = state.waiting.iter().map(|waiter| waiter.end).max() {
+                let sync = state.durability == Durability::Sync;
+                // `tell` has the result for each.
+                let _ = self.write_until(&mut state, end, sync);
+                self.tell(&mut state, sync);
+            } else if state.closed {
                 return;
             }
+            match state.durability {
+                Durability::Interval(interval) if state.failed.is_none() => {
+                    if synced.elapsed() >= interval {
+                        let end = state.written;
+                        // The next commit says what is wrong.
+                        let _ = self.write_until(&mut state, end, true);
+                        synced = Instant::now();
+                    } else if state.waiting.is_empty() && !state.closed {
+                        self.wake.wait_until(&mut state, synced + interval);
+                    }
+                }
+                _ if state.waiting.is_empty() && !state.closed => self.wake.wait(&mut state),
+                _ => {}
+            }
         }
+    }
+
+    /// Tells those whose records are safe, or never will be. The lock is released meanwhile.
+    fn tell(&self, state: &mut Guard, sync: bool) {
+        let told: Vec<_> = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .map(|waiter| (state.outcome(waiter.end, sync), waiter))
+            .collect();
+        let mut done = Vec::with_capacity(told.len());
+        for (outcome, waiter) in told {
+            match outcome {
+                Some(outcome) => done.push((outcome, waiter.done)),
+                None => state.waiting.push(waiter),
+            }
+        }
+        MutexGuard::unlocked(state, || done.into_iter().for_each(|(outcome, tell)| tell(outcome)));
     }
 }
 
@@ -462,6 +524,18 @@ impl State {
             None if self.closed => Err(Error::new(ErrorKind::Unavailable, "the log is closed")),
             None => Ok(()),
         }
+    }
+
+    /// What became of the records below `end`: safe, or lost; `None` if there is something to wait for.
+    fn outcome(&self, end: Lsn, sync: bool) -> Option<Result<()>> {
+        if end <= self.durable {
+            return Some(Ok(()));
+        }
+        if let Some(failed) = &self.failed {
+            // What was written before a sync failed may be gone as well.
+            return Some(Err(poisoned(failed)));
+        }
+        (!sync && end <= self.written).then_some(Ok(()))
     }
 
     /// Ends all writing. Returns what everybody is told from now on.

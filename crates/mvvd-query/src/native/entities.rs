@@ -10,7 +10,7 @@ use mvvd_core::{Error, Result, RowId, TableSchema};
 use mvvd_storage::{Key, Snapshot, keys_of};
 
 use crate::coerce::{to_field, to_table};
-use crate::dml::{now_micros, parse_expr, stamp_updated, widen};
+use crate::dml::{FEW_ROWS, now_micros, parse_expr, stamp_updated, widen};
 use crate::session::Session;
 use crate::{Answer, Value};
 
@@ -31,8 +31,17 @@ impl Session {
     ///
     /// All or nothing. Returns the number of rows written.
     pub async fn insert(&self, table: &str, rows: RecordBatch, on_conflict: OnConflict) -> Result<usize> {
+        // A few rows take less time than the way to another thread; a default takes a planner, and its stack.
+        if rows.num_rows() <= FEW_ROWS && !self.has_defaults(table) {
+            return self.insert_entities(table, rows, on_conflict).await;
+        }
         let (session, name) = (self.clone(), table.to_owned());
         self.engine.bridge.run(async move { session.insert_entities(&name, rows, on_conflict).await }).await
+    }
+
+    fn has_defaults(&self, table: &str) -> bool {
+        let table = self.engine.database.find(table);
+        table.is_some_and(|table| table.snapshot().schema().columns().iter().any(|column| column.default.is_some()))
     }
 
     /// The rows with these keys, in the same order; keys that do not exist are left out.
