@@ -112,10 +112,14 @@ fn array_of(cells: &[Cell<'_>], field: &Field) -> Option<ArrayRef> {
         DataType::Int16 => integers::<Int16Type>(cells),
         DataType::Int32 => integers::<Int32Type>(cells),
         DataType::Int64 => integers::<Int64Type>(cells),
-        DataType::Float32 => {
-            primitives::<Float32Type>(cells, &|text| finite(text).map(|value| value as f32).filter(|v| v.is_finite()))
-        }
-        DataType::Float64 => primitives::<Float64Type>(cells, &finite),
+        DataType::Float32 => primitives::<Float32Type>(cells, &|text| match text.parse::<i64>() {
+            Ok(whole) => Some(whole as f32),
+            Err(_) => text.parse::<f64>().ok().map(|value| value as f32).filter(|value| value.is_finite()),
+        }),
+        DataType::Float64 => primitives::<Float64Type>(cells, &|text| match text.parse::<i64>() {
+            Ok(whole) => Some(whole as f64),
+            Err(_) => text.parse::<f64>().ok().filter(|value| value.is_finite()),
+        }),
         DataType::Utf8 => {
             let texts = cells.iter().map(|cell| match cell {
                 Cell::Null => Some(None),
@@ -145,10 +149,6 @@ fn array_of(cells: &[Cell<'_>], field: &Field) -> Option<ArrayRef> {
             Value::iter_to_array(values.collect::<Option<Vec<_>>>()?).ok()
         }
     }
-}
-
-fn finite(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
 fn integers<T: ArrowPrimitiveType>(cells: &[Cell<'_>]) -> Option<ArrayRef>

@@ -3,7 +3,7 @@
 //! DataFusion's own DML is not used: it loses conditions (a DELETE with a subquery becomes a DELETE of everything).
 //! Here the condition stays where it was written, in the WHERE of a SELECT over the same table with its row numbers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +24,6 @@ use mvvd_core::convert::to_vectors;
 use mvvd_core::schema::{CREATED_AT, UPDATED_AT, sql_type};
 use mvvd_core::{Error, Result, RowId, TableSchema, VectorType};
 use mvvd_storage::{Key, Place, Snapshot, Table, keys_of};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::Value;
@@ -34,6 +33,7 @@ use crate::coerce::to_table;
 use crate::constants::{constant_rows, plain_values};
 use crate::ddl::table_name;
 use crate::error::from_df;
+use crate::locks::WriteLock;
 use crate::prepare::{cast_to, normal};
 use crate::progress::Meter;
 use crate::rewrite::values_with_subqueries;
@@ -42,28 +42,6 @@ use crate::session::Session;
 
 /// So many rows are written on the caller's own thread.
 pub(crate) const FEW_ROWS: usize = 4;
-
-/// The right to write a table.
-pub(crate) type WriteLock = tokio::sync::OwnedMutexGuard<()>;
-
-/// One writer a table, from the first read of a statement to its commit.
-#[derive(Debug, Default)]
-pub(crate) struct WriteLocks {
-    tables: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-impl WriteLocks {
-    /// Waits for the table's writer and becomes it. Taking several locks is done in order of their names.
-    pub(crate) async fn lock(&self, table: &str) -> WriteLock {
-        let lock = {
-            let mut tables = self.tables.lock();
-            // Locks that nobody holds or waits for are forgotten.
-            tables.retain(|_, lock| Arc::strong_count(lock) > 1);
-            Arc::clone(tables.entry(table.to_owned()).or_default())
-        };
-        lock.lock_owned().await
-    }
-}
 
 /// What a statement will do to a table, decided before anything is changed.
 #[derive(Debug, Default)]
@@ -81,7 +59,10 @@ impl Session {
             return Err(Error::unsupported("INSERT takes a table name"));
         };
         let name = table_name(name)?;
-        let lock = self.engine.locks.lock(&name).await;
+        let lock = match insert.on {
+            None => self.engine.locks.lock_to_add(&name).await,
+            Some(_) => self.engine.locks.lock(&name).await,
+        };
         let table = self.engine.database.table(&name)?;
         let snapshot = table.head();
         let schema = snapshot.schema();
@@ -112,7 +93,7 @@ impl Session {
             return Ok(None);
         };
         let name = table_name(name)?;
-        let lock = self.engine.locks.lock(&name).await;
+        let lock = self.engine.locks.lock_to_add(&name).await;
         let Some(table) = self.engine.database.find(&name) else { return Ok(None) };
         let snapshot = table.head();
         let schema = snapshot.schema();
@@ -273,7 +254,7 @@ impl Session {
 
     /// INSERT of a query's rows into columns named `columns`: how COPY and the native API write.
     pub(crate) async fn insert_query(&self, name: &str, columns: &[String], query: Box<Query>) -> Result<usize> {
-        let lock = self.engine.locks.lock(name).await;
+        let lock = self.engine.locks.lock_to_add(name).await;
         let table = self.engine.database.table(name)?;
         let snapshot = table.head();
         let schema = snapshot.schema();

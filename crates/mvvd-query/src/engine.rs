@@ -121,7 +121,7 @@ pub(crate) struct Engine {
     pub(crate) database: Arc<Database>,
     pub(crate) bridge: Bridge,
     pub(crate) runtime_env: Arc<RuntimeEnv>,
-    pub(crate) locks: crate::dml::WriteLocks,
+    pub(crate) locks: crate::locks::WriteLocks,
     pub(crate) functions: crate::native::UserFunctions,
 }
 
@@ -153,7 +153,7 @@ impl Mvvd {
             database: Arc::new(database),
             bridge: Bridge::new(threads)?,
             runtime_env,
-            locks: crate::dml::WriteLocks::default(),
+            locks: crate::locks::WriteLocks::default(),
             functions: crate::native::UserFunctions::default(),
         };
         Ok(Self { engine: Arc::new(engine) })

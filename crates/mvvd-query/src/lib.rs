@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod files;
 mod lexer;
+mod locks;
 pub mod native;
 mod prepare;
 mod progress;

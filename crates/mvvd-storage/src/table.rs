@@ -151,10 +151,15 @@ impl Table {
     /// [`Commit::wait`] returns.
     pub fn replace(&self, rows: &[RowId], batches: &[RecordBatch]) -> Result<Commit> {
         self.log.wait_for_room(|| self.unflushed_bytes())?;
+        let check =
+            |schema: &TableSchema| batches.iter().map(|batch| validate(schema, batch)).collect::<Result<Vec<_>>>();
+        // Most of the time the schema is still the same when it is this writer's turn.
+        let expected = Arc::clone(&self.head().schema);
+        let checked = check(&expected)?;
         let mut writer = self.writer.lock();
         let before = Arc::clone(&writer.head);
         let schema = &before.schema;
-        let batches = batches.iter().map(|batch| validate(schema, batch)).collect::<Result<Vec<_>>>()?;
+        let batches = if Arc::ptr_eq(schema, &expected) { checked } else { check(schema)? };
         let places = before.places(&writer.resolve(rows))?;
 
         // Everything that can fail comes before the first change.

@@ -100,7 +100,10 @@ impl Session {
     }
 
     async fn insert_entities(&self, name: &str, rows: RecordBatch, on_conflict: OnConflict) -> Result<usize> {
-        let lock = self.engine.locks.lock(name).await;
+        let lock = match on_conflict {
+            OnConflict::Fail => self.engine.locks.lock_to_add(name).await,
+            OnConflict::Ignore | OnConflict::Replace => self.engine.locks.lock(name).await,
+        };
         let handle = self.engine.database.table(name)?;
         let snapshot = handle.head();
         let schema = snapshot.schema();

@@ -116,7 +116,7 @@ impl Session {
         if needs_defaults {
             return self.append_with_defaults(name, given, batches).await;
         }
-        let lock = self.engine.locks.lock(name).await;
+        let lock = self.engine.locks.lock_to_add(name).await;
         let table = self.engine.database.table(name)?;
         let snapshot = table.head();
         let now = now_micros();
