@@ -62,6 +62,10 @@ use recover::{LogFile, recover};
 /// may be larger.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
 
+/// Part of the time of a sync that a group may wait for others to join it, and the longest such delay.
+const DELAY_PART: u32 = 4;
+const DELAY_MAX: Duration = Duration::from_millis(1);
+
 /// The number of a record in the log: consecutive, from 1, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -157,6 +161,8 @@ struct State {
     durability: Durability,
     /// Those who wait without a thread; as many as there are statements under way.
     waiting: Vec<Waiter>,
+    /// How many are likely to wait soon, so that a group is worth a delay.
+    expected: usize,
     rotating: bool,
     closed: bool,
     /// Why nothing is written any more.
@@ -233,6 +239,7 @@ impl Wal {
             older,
             durability: Durability::Sync,
             waiting: Vec::new(),
+            expected: 0,
             rotating: false,
             closed: false,
             failed: None,
@@ -282,18 +289,26 @@ impl Wal {
 
     /// As [`Wal::commit`] without blocking: calls `done` when the record is safe, or cannot be made so.
     ///
-    /// `done` runs on the log's own thread, or on this one if there is nothing to wait for. It must not block.
+    /// `done` runs on the log's own thread, or on this one if there is nothing to sync. It must not block.
     pub fn commit_then(&self, lsn: Lsn, done: impl FnOnce(Result<()>) + Send + 'static) {
         let mut state = self.log.state.lock();
         assert!(lsn < state.next, "record {lsn} was never appended, the next one is {}", state.next);
         let (end, sync) = (lsn.next(), state.durability == Durability::Sync);
+        if !sync && state.file.is_some() && state.outcome(end, sync).is_none() {
+            // The operating system takes it in less time than another thread would.
+            self.log.write_group(&mut state, false);
+        }
         if let Some(outcome) = state.outcome(end, sync) {
             drop(state);
             return done(outcome);
         }
         state.waiting.push(Waiter { end, done: Box::new(done) });
+        let (waiting, expected) = (state.waiting.len(), state.expected);
         drop(state);
-        self.log.wake.notify_one();
+        // The thread rests if nobody waited, or until as many wait as it expects.
+        if waiting == 1 || waiting >= expected {
+            self.log.wake.notify_one();
+        }
     }
 
     /// Whether [`Wal::append`] would wait now: for a new file, or for what waits to be written.
@@ -470,31 +485,45 @@ impl Log {
     }
 
     /// Writes for those who wait without a thread, and syncs as often as the durability says, until the log is closed.
+    ///
+    /// Those who were told together are likely to come back together, so the next group waits a little for them: without
+    /// that, two halves take turns, and each sync serves one of them.
     fn serve(&self) {
         let mut synced = Instant::now();
+        let mut delay = Duration::ZERO;
         let mut state = self.state.lock();
         loop {
-            if let Some(end) = state.waiting.iter().map(|waiter| waiter.end).max() {
+            if !state.waiting.is_empty() {
                 let sync = state.durability == Durability::Sync;
+                let end = Instant::now() + delay;
+                while sync && state.waiting.len() < state.expected && !state.closed && state.failed.is_none() {
+                    if self.wake.wait_until(&mut state, end).timed_out() {
+                        break;
+                    }
+                }
+                let start = Instant::now();
+                let last = state.waiting.iter().map(|waiter| waiter.end).max().unwrap_or_default();
                 // `tell` has the result for each.
-                let _ = self.write_until(&mut state, end, sync);
+                let _ = self.write_until(&mut state, last, sync);
+                delay = (start.elapsed() / DELAY_PART).min(DELAY_MAX);
                 self.tell(&mut state, sync);
-            } else if state.closed {
+                continue;
+            }
+            if state.closed {
                 return;
             }
             match state.durability {
                 Durability::Interval(interval) if state.failed.is_none() => {
-                    if synced.elapsed() >= interval {
-                        let end = state.written;
-                        // The next commit says what is wrong.
-                        let _ = self.write_until(&mut state, end, true);
-                        synced = Instant::now();
-                    } else if state.waiting.is_empty() && !state.closed {
+                    if synced.elapsed() < interval {
                         self.wake.wait_until(&mut state, synced + interval);
+                        continue;
                     }
+                    let end = state.written;
+                    // The next commit says what is wrong.
+                    let _ = self.write_until(&mut state, end, true);
+                    synced = Instant::now();
                 }
-                _ if state.waiting.is_empty() && !state.closed => self.wake.wait(&mut state),
-                _ => {}
+                _ => self.wake.wait(&mut state),
             }
         }
     }
@@ -512,6 +541,7 @@ impl Log {
                 None => state.waiting.push(waiter),
             }
         }
+        state.expected = done.len() + state.waiting.len();
         MutexGuard::unlocked(state, || done.into_iter().for_each(|(outcome, tell)| tell(outcome)));
     }
 }
