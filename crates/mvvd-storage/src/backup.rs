@@ -74,8 +74,6 @@ pub fn copy(
                 progress(copied.rows, total);
             })?,
         };
-        // What was decrypted for the copy is not needed any more.
-        snapshot.chunks().iter().filter_map(|chunk| chunk.segment()).for_each(|segment| segment.release());
         let mut next = Next::starting_at(source.next_uid, source.next_number);
         let mut chunks = Vec::with_capacity(segments.len());
         for segment in segments {

@@ -125,7 +125,6 @@ fn check_once(fs: &Arc<dyn FileSystem>, options: &Options) -> Result<Checked> {
             bytes: metas().map(|meta| meta.bytes).sum(),
             name,
         });
-        snapshot.chunks().iter().filter_map(|chunk| chunk.segment()).for_each(|segment| segment.release());
     }
     checked.log_records = findings.records;
     checked.damaged = findings.damaged;

@@ -25,7 +25,7 @@ use crate::fs::FileSystem;
 use crate::log::Record;
 use crate::manifest::Manifest;
 use crate::seal::Seal;
-use crate::segment::{self, Segment};
+use crate::segment::{self, Access, Segment};
 use crate::table::{Next, Table};
 use crate::wal::{Durability, Lsn, Wal};
 
@@ -56,6 +56,8 @@ pub struct Options {
     pub read_only: bool,
     /// Flush and compact in the background; without it only when asked to.
     pub background: bool,
+    /// Most bytes of columns that are kept on the heap to be read again: those of an encrypted database.
+    pub cache_bytes: usize,
     /// The key of an encrypted database, and of a new one that will be encrypted.
     pub key: Option<MasterKey>,
     /// Encrypts and decrypts all files. Made from `key` where that is given; alone, a cipher that keeps no key file.
@@ -69,6 +71,7 @@ impl Default for Options {
             flush_bytes: 64 << 20,
             read_only: false,
             background: true,
+            cache_bytes: 256 << 20,
             key: None,
             seal: None,
         }
@@ -81,6 +84,8 @@ pub struct Disk {
     pub(crate) fs: Arc<dyn FileSystem>,
     pub(crate) wal: Option<Arc<Wal>>,
     pub(crate) options: Options,
+    /// How segments are read.
+    pub(crate) access: Access,
     /// The manifest as it is on disk.
     pub(crate) manifest: Mutex<Manifest>,
     pub(crate) next_table: AtomicU64,
@@ -163,9 +168,9 @@ impl Disk {
                 let count = range.len();
                 let batch = merge.batch(&fields, range)?;
                 let seal = self.options.seal.clone();
-                let meta = segment::write_segment(&*self.fs, &path, id, &fields, &batch, seal.clone())?;
+                let meta = segment::write_segment(&*self.fs, &path, id, &fields, &batch, seal)?;
                 drop(batch);
-                segments.push(Segment::open(&*self.fs, &path, meta, seal)?);
+                segments.push(Segment::open(&*self.fs, &path, meta, &self.access)?);
                 written_rows(count);
             }
             self.fs.sync_folder(SEGMENTS)?;
@@ -199,6 +204,11 @@ impl Disk {
     /// How it was opened.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Bytes of columns that are kept on the heap at this moment.
+    pub fn cached_bytes(&self) -> usize {
+        self.access.cache.bytes()
     }
 
     /// Bytes of the log; 0 for a database that is open for reading only.

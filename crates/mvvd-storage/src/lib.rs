@@ -11,12 +11,14 @@
 //! | `disk` | what is durable when |
 //! | `log`, `wal` | changes on disk: what a record says, and how it gets there |
 //! | `segment`, `manifest`, `encode` | rows on disk |
+//! | `cache` | columns of segments on the heap |
 //! | `recover`, `maintain` | opening; flush and compaction |
 //! | `seal`, `encrypt`, `unlock` | encryption at rest |
 //! | `check`, `stats`, `backup` | is it sound, how large is it, a copy of it |
 //! | `fs` | files: the only place that touches the file system |
 
 mod backup;
+mod cache;
 mod check;
 mod chunk;
 mod database;

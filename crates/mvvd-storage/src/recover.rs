@@ -9,6 +9,7 @@ use arrow::array::ArrayRef;
 use mvvd_core::{Error, ErrorKind, Result, TableSchema};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cache::Cache;
 use crate::check::DamagedSegment;
 use crate::chunk::{Chunk, NUMBER_ID, key_id};
 use crate::database::Shared;
@@ -18,7 +19,7 @@ use crate::fs::FileSystem;
 use crate::key::keys_of;
 use crate::log::{Added, Op, OpKind, TableLog, read_record};
 use crate::manifest::{MANIFEST, Manifest, SegmentEntry, TableEntry};
-use crate::segment::{Segment, SegmentMeta};
+use crate::segment::{Access, Segment, SegmentMeta};
 use crate::snapshot::{Place, Snapshot, now_micros};
 use crate::table::{Next, Table};
 use crate::unlock::{create_seal, open_seal};
@@ -110,7 +111,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         fs.create_folder(SEGMENTS)?;
     }
     let is_lenient = findings.is_some();
-    let mut segments = Segments { fs: &fs, options: &options, damaged: is_lenient.then(Vec::new) };
+    let access = Access { seal: options.seal.clone(), cache: Arc::new(Cache::new(options.cache_bytes)) };
+    let mut segments = Segments { fs: &fs, access: &access, damaged: is_lenient.then(Vec::new) };
     let mut tables = BTreeMap::new();
     for (id, entry) in &manifest.tables {
         tables.insert(*id, Restored::of(&mut segments, *id, entry, manifest.replay_from)?);
@@ -161,6 +163,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         fs,
         wal,
         options,
+        access,
         manifest: Mutex::new(manifest),
         next_table: AtomicU64::new(next_table),
         next_segment: AtomicU64::new(next_segment),
@@ -225,7 +228,7 @@ fn find_orphans(fs: &dyn FileSystem, named: &HashSet<String>) -> Result<(u64, Ve
 /// Opens segments. Either all of them must be sound, or those that are not are left out and noted.
 struct Segments<'a> {
     fs: &'a Arc<dyn FileSystem>,
-    options: &'a Options,
+    access: &'a Access,
     /// With the ids of their tables; none where all must be sound.
     damaged: Option<Vec<(u64, DamagedSegment)>>,
 }
@@ -234,7 +237,7 @@ impl Segments<'_> {
     /// The segment of a table; none if it is left out. `deleted` of its rows are deleted.
     fn open(&mut self, table: u64, name: &str, meta: SegmentMeta, deleted: u64) -> Result<Option<Arc<Segment>>> {
         let (path, rows) = (segment_path(meta.id), meta.rows - deleted.min(meta.rows));
-        let opened = Segment::open(&**self.fs, &path, meta, self.options.seal.clone());
+        let opened = Segment::open(&**self.fs, &path, meta, self.access);
         let Some(damaged) = &mut self.damaged else { return opened.map(Some) };
         match opened.and_then(|segment| segment.verify().map(|()| segment)) {
             Ok(segment) => Ok(Some(segment)),

@@ -26,6 +26,7 @@ mod write;
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use read::Access;
 pub use read::Segment;
 pub use stats::{BLOCK_ROWS, BlockStats, SegmentStats};
 pub(crate) use write::write_segment;

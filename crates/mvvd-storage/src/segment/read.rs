@@ -18,17 +18,28 @@ use parking_lot::Mutex;
 
 use super::write::PREFIX_BYTES;
 use super::{ALIGNMENT, COLUMN_KEY, STATS_KEY, SegmentMeta, SegmentStats, VERSION, VERSION_KEY, buffers_of, nested};
+use crate::cache::Cache;
 use crate::fs::FileSystem;
 use crate::seal::{Seal, SealedReader};
 
 /// Footer length and magic, at the end of the file.
 const TRAILER_BYTES: usize = 10;
 
+/// What reading a segment takes beside its file.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Opens encrypted files.
+    pub(crate) seal: Option<Arc<dyn Seal>>,
+    /// Keeps columns that are on the heap.
+    pub(crate) cache: Arc<Cache>,
+}
+
 /// An open segment.
 pub struct Segment {
     path: String,
     meta: SegmentMeta,
     source: Source,
+    cache: Arc<Cache>,
     columns: Vec<Column>,
     stats: SegmentStats,
 }
@@ -52,20 +63,21 @@ struct Column {
     bytes: usize,
     checksum: u64,
     layout: ColumnLayout,
-    /// The array, or how the column is damaged, once somebody looked.
+    /// The array over the map, or how the column is damaged, once somebody looked. Of a column that goes to the heap,
+    /// nothing: the lock lets one reader load it, and the others wait.
     found: Mutex<Option<Result<ArrayRef, String>>>,
 }
 
 impl Segment {
-    /// Opens the file of the segment `meta`, with the key it was sealed with if it was.
+    /// Opens the file of the segment `meta`.
     ///
     /// Reads and checks everything but the columns, which costs O(columns). No page of a column is touched.
-    pub fn open(fs: &dyn FileSystem, path: &str, meta: SegmentMeta, seal: Option<Arc<dyn Seal>>) -> Result<Arc<Self>> {
+    pub(crate) fn open(fs: &dyn FileSystem, path: &str, meta: SegmentMeta, access: &Access) -> Result<Arc<Self>> {
         let bytes = fs.len(path)?;
         if bytes != meta.bytes {
             return Err(damaged(path, format!("it has {bytes} bytes instead of {}", meta.bytes)));
         }
-        let source = match (meta.sealed, seal) {
+        let source = match (meta.sealed, access.seal.clone()) {
             (false, _) => Source::Plain(fs.map(path)?),
             (true, Some(seal)) => Source::Sealed(SealedReader::open(fs, path, seal)?),
             (true, None) => {
@@ -93,7 +105,8 @@ impl Segment {
             columns.push(Column { id, field, start, bytes, checksum, layout, found: Mutex::default() });
             start += bytes;
         }
-        Ok(Arc::new(Self { path: path.to_owned(), meta, source, columns, stats: parsed.stats }))
+        let cache = Arc::clone(&access.cache);
+        Ok(Arc::new(Self { path: path.to_owned(), meta, source, cache, columns, stats: parsed.stats }))
     }
 
     /// What the manifest knows of the segment.
@@ -123,27 +136,40 @@ impl Segment {
 
     /// The values of the column with this id; `None` if the segment is older than the column.
     ///
-    /// An array over the file's map, without a copy; of a sealed segment, over decrypted bytes, which stay until
-    /// [`Segment::release`]. The first call reads all of the column to check it. A damaged column is an error every time.
+    /// An array over the file's map, without a copy: the first call reads all of the column to check it. Of a sealed
+    /// segment, an array over decrypted bytes, which the cache of the database keeps for the next call if it has room.
+    /// Either way the caller keeps what it got, and a damaged column is an error every time.
     pub fn column(&self, column: u32) -> Result<Option<ArrayRef>> {
         let Some(column) = self.columns.iter().find(|c| c.id == column) else { return Ok(None) };
+        if self.is_on_heap() { self.cached(column).map(Some) } else { self.mapped(column).map(Some) }
+    }
+
+    fn is_on_heap(&self) -> bool {
+        self.meta.sealed
+    }
+
+    fn mapped(&self, column: &Column) -> Result<ArrayRef> {
         // Held while the column is checked, so that it is checked once.
         let mut found = column.found.lock();
         match found.get_or_insert_with(|| self.load(column).map_err(|e| e.message().to_owned())) {
-            Ok(array) => Ok(Some(Arc::clone(array))),
+            Ok(array) => Ok(Arc::clone(array)),
             Err(message) => Err(Error::new(ErrorKind::Corrupt, message.clone())),
         }
     }
 
-    /// Lets go of decrypted columns; who holds an array keeps it. Does nothing for a segment that is mapped.
-    pub fn release(&self) {
-        if self.meta.sealed {
-            for column in &self.columns {
-                if let Some(mut found) = column.found.try_lock() {
-                    found.take_if(|found| found.is_ok());
-                }
-            }
+    fn cached(&self, column: &Column) -> Result<ArrayRef> {
+        let key = (self.meta.id, column.id);
+        if let Some(array) = self.cache.get(key) {
+            return Ok(array);
         }
+        let _one = column.found.lock();
+        // Somebody else was faster.
+        if let Some(array) = self.cache.get(key) {
+            return Ok(array);
+        }
+        let array = self.load(column)?;
+        self.cache.put(key, &array, column.bytes);
+        Ok(array)
     }
 
     /// Reads the whole file and checks every byte, whatever was checked before.
@@ -163,6 +189,12 @@ impl Segment {
             Ok(data) => Ok(make_array(data)),
             Err(e) => Err(damaged(&self.path, format!("{}: {e}", what()))),
         }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.cache.forget(self.columns.iter().map(|column| (self.meta.id, column.id)));
     }
 }
 

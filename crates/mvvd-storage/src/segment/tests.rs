@@ -1,4 +1,5 @@
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use arrow::array::*;
 use arrow::buffer::Buffer;
@@ -8,9 +9,10 @@ use mvvd_core::vector_type::{TYPE_KEY, VectorKind, VectorType};
 use mvvd_core::{ErrorKind, Result};
 
 use super::*;
+use crate::cache::Cache;
 use crate::encrypt::{Keyring, MasterKey};
 use crate::fs::{DiskFs, FileSystem, MemoryFs};
-use crate::seal::Seal;
+use crate::seal::{BLOCK_BYTES, Seal};
 
 const PATH: &str = "tables/1/2.seg";
 
@@ -105,9 +107,15 @@ fn seal() -> Arc<dyn Seal> {
     Arc::new(Keyring::create(&MemoryFs::new(), "KEYS", master).unwrap())
 }
 
+/// The segment, with room for one column of the heap.
+fn open(fs: &dyn FileSystem, meta: &SegmentMeta, seal: Option<Arc<dyn Seal>>) -> Result<Arc<Segment>> {
+    let room = meta.columns.iter().map(|column| column.bytes as usize).max().unwrap_or(0);
+    Segment::open(fs, PATH, meta.clone(), &Access { seal, cache: Arc::new(Cache::new(room)) })
+}
+
 /// All columns, or the first error.
 fn read(fs: &dyn FileSystem, meta: &SegmentMeta, seal: Option<Arc<dyn Seal>>) -> Result<Vec<ArrayRef>> {
-    let segment = Segment::open(fs, PATH, meta.clone(), seal)?;
+    let segment = open(fs, meta, seal)?;
     meta.columns.iter().map(|column| Ok(segment.column(column.id)?.expect("it has the column"))).collect()
 }
 
@@ -126,7 +134,7 @@ fn every_type_comes_back() {
                     assert_eq!(found.data_type(), array.data_type());
                     assert_eq!(found, array);
                 }
-                let segment = Segment::open(&fs, PATH, meta, seal).unwrap();
+                let segment = open(&fs, &meta, seal).unwrap();
                 segment.verify().unwrap();
                 assert!(segment.column(9).unwrap().is_none());
             }
@@ -155,7 +163,7 @@ fn metadata_of_fields_stays() {
     let field = Arc::new(vector.field("v", true));
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![Arc::clone(&field)])), vec![array]).unwrap();
     let meta = write_segment(&fs, PATH, 2, &[(5, field)], &batch, None).unwrap();
-    let segment = Segment::open(&fs, PATH, meta, None).unwrap();
+    let segment = open(&fs, &meta, None).unwrap();
     assert_eq!(segment.field(5).unwrap().metadata()[TYPE_KEY], "HALFVEC(3)");
 }
 
@@ -248,11 +256,11 @@ fn no_flipped_byte_goes_unseen() {
         }
         for len in 0..good.len() {
             put(&fs, good[..len].to_vec());
-            let e = Segment::open(&fs, PATH, meta.clone(), seal.clone()).unwrap_err();
+            let e = open(&fs, &meta, seal.clone()).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Corrupt);
             // Nor if the manifest is as wrong as the file.
             let meta = SegmentMeta { bytes: len as u64, ..meta.clone() };
-            assert_eq!(Segment::open(&fs, PATH, meta, seal.clone()).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(open(&fs, &meta, seal.clone()).unwrap_err().kind(), ErrorKind::Corrupt);
         }
         put(&fs, good.iter().map(|b| b.wrapping_mul(31).wrapping_add(7)).collect());
         assert_eq!(read(&fs, &meta, seal).unwrap_err().kind(), ErrorKind::Corrupt);
@@ -300,7 +308,7 @@ fn a_damaged_column_is_an_error_each_time_and_the_others_are_read() {
     let mut bytes = fs.read(PATH).unwrap();
     bytes[meta.head_bytes as usize] ^= 1;
     put(&fs, bytes);
-    let segment = Segment::open(&fs, PATH, meta, None).unwrap();
+    let segment = open(&fs, &meta, None).unwrap();
     for _ in 0..2 {
         let e = segment.column(10).unwrap_err();
         assert_eq!(e.message(), "file \"tables/1/2.seg\" is damaged: the checksum of column \"c0\" differs");
@@ -322,33 +330,138 @@ fn a_meta_of_another_segment_does_not_fit() {
         SegmentMeta { columns: Vec::new(), ..meta.clone() },
     ];
     for wrong in wrong {
-        assert_eq!(Segment::open(&fs, PATH, wrong, None).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(open(&fs, &wrong, None).unwrap_err().kind(), ErrorKind::Corrupt);
     }
 }
 
 #[test]
-fn a_sealed_segment_needs_its_key_and_can_be_released() {
+fn a_sealed_segment_needs_its_key() {
     let fs = MemoryFs::new();
     let key = seal();
     // More than two blocks.
     let wide: ArrayRef = Arc::new(Int64Array::from_iter_values(0..300_000));
     let meta = write(&fs, vec![Arc::clone(&wide), Arc::clone(&wide)], Some(Arc::clone(&key)));
-    let open = |seal| Segment::open(&fs, PATH, meta.clone(), seal);
+    let open = |seal| open(&fs, &meta, seal);
     assert_eq!(open(None).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(open(Some(seal())).unwrap_err().kind(), ErrorKind::Corrupt);
     let segment = open(Some(key)).unwrap();
     assert_eq!(&segment.column(11).unwrap().unwrap(), &wide);
-    segment.release();
-    assert_eq!(&segment.column(11).unwrap().unwrap(), &wide);
     let clear = 77_777u64.to_le_bytes();
     assert!(!fs.read(PATH).unwrap().windows(8).any(|bytes| bytes == clear));
+}
+
+/// A seal that counts the blocks that are opened.
+#[derive(Debug)]
+struct Counting {
+    seal: Arc<dyn Seal>,
+    opened: AtomicUsize,
+}
+
+impl Seal for Counting {
+    fn overhead(&self) -> usize {
+        self.seal.overhead()
+    }
+
+    fn seal(&self, context: &[u8], plain: &[u8]) -> Result<Vec<u8>> {
+        self.seal.seal(context, plain)
+    }
+
+    fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.seal.open(context, sealed)
+    }
+}
+
+/// A sealed segment of three columns of three blocks each, the columns, and what opens its blocks.
+fn three_sealed_columns(fs: &MemoryFs) -> (SegmentMeta, Vec<ArrayRef>, Arc<Counting>) {
+    let columns: Vec<ArrayRef> =
+        (0..3).map(|i| Arc::new(Int64Array::from_iter_values(i..i + 300_000)) as ArrayRef).collect();
+    let counting = Arc::new(Counting { seal: seal(), opened: AtomicUsize::new(0) });
+    let meta = write(fs, columns.clone(), Some(Arc::<Counting>::clone(&counting)));
+    (meta, columns, counting)
+}
+
+#[test]
+fn decrypted_columns_stay_within_the_bound_and_come_back_right() {
+    let fs = MemoryFs::new();
+    let (meta, columns, counting) = three_sealed_columns(&fs);
+    let column_bytes = meta.columns[0].bytes as usize;
+    let cache = Arc::new(Cache::new(2 * column_bytes));
+    let access = Access { seal: Some(Arc::<Counting>::clone(&counting)), cache: Arc::clone(&cache) };
+    let segment = Segment::open(&fs, PATH, meta, &access).unwrap();
+    // How many blocks reading this column opens.
+    let cost = |id: u32| {
+        let before = counting.opened.load(Ordering::Relaxed);
+        assert_eq!(&segment.column(id).unwrap().unwrap(), &columns[id as usize - 10]);
+        assert!(cache.bytes() <= 2 * column_bytes);
+        counting.opened.load(Ordering::Relaxed) - before
+    };
+    let held = segment.column(10).unwrap().unwrap();
+    assert!(cost(11) > 0 && cost(12) > 0);
+    assert_eq!((cost(11), cost(12)), (0, 0));
+    assert!(cost(10) > 0, "it was the least recently used");
+    assert_eq!(cost(12), 0);
+    assert!(cost(11) > 0, "it was the least recently used");
+    assert_eq!(&held, &columns[0]);
+    drop(segment);
+    assert_eq!(cache.bytes(), 0, "columns go with their segment");
+    assert_eq!(&held, &columns[0]);
+}
+
+#[test]
+fn a_column_that_is_larger_than_the_cache_is_served() {
+    let fs = MemoryFs::new();
+    let (meta, columns, counting) = three_sealed_columns(&fs);
+    let cache = Arc::new(Cache::new(meta.columns[0].bytes as usize - 1));
+    let access = Access { seal: Some(counting), cache: Arc::clone(&cache) };
+    let segment = Segment::open(&fs, PATH, meta, &access).unwrap();
+    for _ in 0..2 {
+        assert_eq!(&segment.column(11).unwrap().unwrap(), &columns[1]);
+        assert_eq!(cache.bytes(), 0);
+    }
+}
+
+#[test]
+fn readers_that_come_at_once_decrypt_a_column_once() {
+    let fs = MemoryFs::new();
+    let (meta, columns, counting) = three_sealed_columns(&fs);
+    let segment = open(&fs, &meta, Some(Arc::<Counting>::clone(&counting))).unwrap();
+    let before = counting.opened.load(Ordering::Relaxed);
+    let start = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                assert_eq!(&segment.column(11).unwrap().unwrap(), &columns[1]);
+            });
+        }
+    });
+    let blocks = meta.columns[0].bytes as usize / BLOCK_BYTES + 2;
+    assert!(counting.opened.load(Ordering::Relaxed) - before <= blocks);
+}
+
+#[test]
+fn a_damaged_sealed_column_is_an_error_each_time_and_the_others_are_read() {
+    let fs = MemoryFs::new();
+    let (meta, columns, counting) = three_sealed_columns(&fs);
+    let mut bytes = fs.read(PATH).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    put(&fs, bytes);
+    let segment = open(&fs, &meta, Some(counting)).unwrap();
+    for _ in 0..2 {
+        let e = segment.column(11).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Corrupt);
+        assert!(e.message().starts_with("file \"tables/1/2.seg\" is damaged"), "{e}");
+        assert_eq!(&segment.column(12).unwrap().unwrap(), &columns[2]);
+    }
 }
 
 #[test]
 fn zone_maps_are_in_the_file() {
     let fs = MemoryFs::new();
     let meta = write(&fs, vec![Arc::new(Int64Array::from_iter_values(0..10_000))], None);
-    let segment = Segment::open(&fs, PATH, meta, None).unwrap();
+    let segment = open(&fs, &meta, None).unwrap();
     let blocks = segment.stats().blocks(10).unwrap();
     assert_eq!(blocks.min.as_primitive::<Int64Type>().values(), &[0, BLOCK_ROWS as i64]);
     assert_eq!(blocks.max.as_primitive::<Int64Type>().values(), &[BLOCK_ROWS as i64 - 1, 9_999]);
@@ -398,7 +511,7 @@ fn speed() {
         });
         let meta = meta.unwrap();
         let mut segment = None;
-        time("open", &mut || segment = Some(Segment::open(&fs, PATH, meta.clone(), seal.clone()).unwrap()));
+        time("open", &mut || segment = Some(open(&fs, &meta, seal.clone()).unwrap()));
         let segment = segment.unwrap();
         time("first column", &mut || drop(segment.column(11).unwrap()));
         time("second time", &mut || drop(segment.column(11).unwrap()));
