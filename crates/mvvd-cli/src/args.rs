@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use mvvd_query::Durability;
+use mvvd_query::{Durability, StorageMode};
 
 use crate::output::Format;
 
@@ -59,6 +59,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) db: Option<PathBuf>,
 
+    /// What of --db is kept in memory; without it, disk
+    ///
+    /// Without --db everything is in memory.
+    #[arg(long, value_name = "MODE", value_enum, global = true)]
+    pub(crate) storage: Option<Kept>,
+
     /// When a statement that writes to --db returns
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true)]
     pub(crate) durability: When,
@@ -108,6 +114,24 @@ pub(crate) struct Args {
     /// Neither read nor write the history of the prompt
     #[arg(long)]
     pub(crate) no_history: bool,
+}
+
+/// What of a directory is kept in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kept {
+    /// What the operating system caches: files are mapped, and read when they are needed
+    Disk,
+    /// All columns but vectors, once they were read, up to a share of the memory limit; vectors are mapped
+    Hybrid,
+}
+
+impl From<Kept> for StorageMode {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Disk => Self::Disk,
+            Kept::Hybrid => Self::Hybrid,
+        }
+    }
 }
 
 /// When a change counts as durable.
@@ -281,6 +305,9 @@ fn arrange(matches: &clap::ArgMatches) -> Result<(Args, Vec<Work>), clap::Error>
     let needs_db =
         |what: &str| Args::command().error(ErrorKind::MissingRequiredArgument, format!("{what} needs --db DIR"));
     if args.db.is_none() {
+        if args.storage.is_some() {
+            return Err(needs_db("--storage"));
+        }
         match &args.mode {
             None | Some(Mode::Serve(_)) if args.key_file.is_none() && args.key_env.is_none() => {}
             None | Some(Mode::Serve(_)) => return Err(needs_db("a key")),
@@ -388,11 +415,14 @@ mod tests {
             &["restore", "--from", "x"],
             &["rotate-key", "--db", "x", "--key-file", "k"],
             &["--key-file", "k", "-c", "SELECT 1"],
+            &["--storage", "hybrid", "-c", "SELECT 1"],
+            &["--db", "x", "--storage", "memory"],
             &["--db", "x", "--key-file", "k", "--key-env", "K"],
             &["backup", "--db", "x", "--to", "y", "--plain", "--to-key-file", "k"],
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
+        assert_eq!(parse(&["--db", "x", "--storage", "hybrid"]).unwrap().0.storage, Some(Kept::Hybrid));
         assert!(parse(&["rotate-key", "--db", "x", "--key-file", "k", "--data"]).is_ok());
         assert_eq!(parse(&["-c", "x", "serve", "--flight", "127.0.0.1:0"]).unwrap_err().exit_code(), 2);
         assert_eq!(parse(&["--help"]).unwrap_err().exit_code(), 0);

@@ -89,6 +89,7 @@ pub(crate) fn config(args: &Args) -> Config {
 /// The database in a directory, opened as the command line asks for.
 pub(crate) fn directory(args: &Args, path: &Path) -> Directory {
     Directory {
+        mode: args.storage.map(Into::into).unwrap_or_default(),
         durability: args.durability.into(),
         read_only: args.read_only,
         flush_bytes: args.flush_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),

@@ -8,7 +8,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use mvvd_core::{Error, Result};
 use mvvd_storage::fs::{DiskFs, FileSystem};
-use mvvd_storage::{Database, Durability, KeySource, Options};
+use mvvd_storage::{Database, Durability, KeySource, Options, StorageMode};
 
 use crate::bridge::Bridge;
 use crate::error::from_df;
@@ -63,6 +63,8 @@ pub enum Storage {
 pub struct Directory {
     /// The directory.
     pub path: PathBuf,
+    /// What is in memory and what is read from files.
+    pub mode: StorageMode,
     /// When a change counts as durable.
     pub durability: Durability,
     /// Open for reading only: nothing is written, and another process may have the database open.
@@ -76,7 +78,14 @@ pub struct Directory {
 impl Directory {
     /// A directory whose changes are durable when a statement returns.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), durability: Durability::Sync, read_only: false, flush_bytes: None, key: None }
+        Self {
+            path: path.into(),
+            mode: StorageMode::Disk,
+            durability: Durability::Sync,
+            read_only: false,
+            flush_bytes: None,
+            key: None,
+        }
     }
 
     pub(crate) fn open(&self) -> Result<Database> {
@@ -101,6 +110,7 @@ impl Directory {
         let defaults = Options::default();
         Ok(Options {
             key: self.key.as_ref().map(KeySource::read).transpose()?,
+            mode: self.mode,
             durability: self.durability,
             read_only: self.read_only,
             flush_bytes: self.flush_bytes.unwrap_or(defaults.flush_bytes),

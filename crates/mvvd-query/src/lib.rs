@@ -46,4 +46,4 @@ pub use settings::{SETTINGS, Setting, Settings};
 pub use value::Value;
 
 pub use mvvd_core as core;
-pub use mvvd_storage::{Durability, KeySource};
+pub use mvvd_storage::{Durability, KeySource, StorageMode};

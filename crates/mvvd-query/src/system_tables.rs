@@ -123,8 +123,9 @@ fn segments(database: &Database) -> Columns {
 
 /// How the database was opened: shown beside the settings, and not to be changed by `SET`.
 fn storage_settings(database: &Database) -> Vec<(&'static str, String, &'static str)> {
-    let mode = if database.disk().is_some() { "disk" } else { "memory" };
-    let mut rows = vec![("storage.mode", mode.to_owned(), "where tables are kept; fixed when the database is opened")];
+    let mode = database.disk().map_or("memory", |disk| disk.options().mode.name());
+    let mut rows =
+        vec![("storage.mode", mode.to_owned(), "where tables are kept: memory, disk or hybrid; --db, --storage")];
     if let Some(disk) = database.disk() {
         let options = disk.options();
         let durability = match options.durability {
@@ -133,6 +134,12 @@ fn storage_settings(database: &Database) -> Vec<(&'static str, String, &'static 
             Durability::Off => "off".to_owned(),
         };
         rows.extend([
+            (
+                "storage.cache_bytes",
+                options.cache_bytes.to_string(),
+                "most bytes of columns that are kept in memory after they were copied or decrypted",
+            ),
+            ("storage.cached_bytes", disk.cached_bytes().to_string(), "bytes of such columns at this moment"),
             ("storage.durability", durability, "when a change counts as durable; --durability"),
             ("storage.encrypted", options.seal.is_some().to_string(), "whether all files are encrypted; --key-file"),
             (

@@ -45,6 +45,29 @@ pub(crate) fn segment_path(id: u64) -> String {
     format!("{SEGMENTS}/{id:012}.seg")
 }
 
+/// What of a database in a directory is read from where.
+///
+/// The third mode, `memory`, is [`Database::memory`](crate::Database::memory): nothing on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StorageMode {
+    /// Everything is mapped, and read when it is needed.
+    #[default]
+    Disk,
+    /// Columns that are not vectors are copied to memory when they are first read, as far as [`Options::cache_bytes`]
+    /// allows; vectors are mapped.
+    Hybrid,
+}
+
+impl StorageMode {
+    /// Its name, as users see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
 /// How a database on disk is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -56,7 +79,10 @@ pub struct Options {
     pub read_only: bool,
     /// Flush and compact in the background; without it only when asked to.
     pub background: bool,
-    /// Most bytes of columns that are kept on the heap to be read again: those of an encrypted database.
+    /// What is read from where.
+    pub mode: StorageMode,
+    /// Most bytes of columns that are kept on the heap to be read again: those of an encrypted database, and those that
+    /// [`StorageMode::Hybrid`] copies.
     pub cache_bytes: usize,
     /// The key of an encrypted database, and of a new one that will be encrypted.
     pub key: Option<MasterKey>,
@@ -71,6 +97,7 @@ impl Default for Options {
             flush_bytes: 64 << 20,
             read_only: false,
             background: true,
+            mode: StorageMode::Disk,
             cache_bytes: 256 << 20,
             key: None,
             seal: None,

@@ -45,7 +45,7 @@ pub use backup::{Copied, CopyOptions, copy};
 pub use check::{Checked, DamagedSegment, Problem, Repaired, TableChecked, check, repair};
 pub use chunk::Chunk;
 pub use database::Database;
-pub use disk::{Disk, Options};
+pub use disk::{Disk, Options, StorageMode};
 pub use encrypt::{Keyring, MasterKey};
 pub use fs::AtomicFile;
 pub use key::{Key, keys_of};

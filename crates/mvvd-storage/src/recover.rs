@@ -111,7 +111,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         fs.create_folder(SEGMENTS)?;
     }
     let is_lenient = findings.is_some();
-    let access = Access { seal: options.seal.clone(), cache: Arc::new(Cache::new(options.cache_bytes)) };
+    let cache = Arc::new(Cache::new(options.cache_bytes));
+    let access = Access { seal: options.seal.clone(), cache, mode: options.mode };
     let mut segments = Segments { fs: &fs, access: &access, damaged: is_lenient.then(Vec::new) };
     let mut tables = BTreeMap::new();
     for (id, entry) in &manifest.tables {

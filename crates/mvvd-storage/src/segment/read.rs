@@ -13,12 +13,13 @@ use arrow::ipc::{Footer, root_as_footer, root_as_message};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::{CrcAlgorithm::Crc64Nvme, Digest};
-use mvvd_core::{Error, ErrorKind, Result};
+use mvvd_core::{Error, ErrorKind, Result, VectorType};
 use parking_lot::Mutex;
 
 use super::write::PREFIX_BYTES;
 use super::{ALIGNMENT, COLUMN_KEY, STATS_KEY, SegmentMeta, SegmentStats, VERSION, VERSION_KEY, buffers_of, nested};
 use crate::cache::Cache;
+use crate::disk::StorageMode;
 use crate::fs::FileSystem;
 use crate::seal::{Seal, SealedReader};
 
@@ -32,6 +33,16 @@ pub(crate) struct Access {
     pub(crate) seal: Option<Arc<dyn Seal>>,
     /// Keeps columns that are on the heap.
     pub(crate) cache: Arc<Cache>,
+    pub(crate) mode: StorageMode,
+}
+
+impl Access {
+    /// Whether a column is read into the heap, not mapped: what is decrypted must be, and what hybrid mode keeps in
+    /// memory is, if it can stay there.
+    fn is_to_heap(&self, sealed: bool, field: &FieldRef, bytes: usize) -> bool {
+        let is_hybrid = self.mode == StorageMode::Hybrid && VectorType::of_field(field).is_none();
+        sealed || is_hybrid && self.cache.has_room_for(bytes)
+    }
 }
 
 /// An open segment.
@@ -63,6 +74,8 @@ struct Column {
     bytes: usize,
     checksum: u64,
     layout: ColumnLayout,
+    /// Whether the array is on the heap and found in the cache, not over the map.
+    on_heap: bool,
     /// The array over the map, or how the column is damaged, once somebody looked. Of a column that goes to the heap,
     /// nothing: the lock lets one reader load it, and the others wait.
     found: Mutex<Option<Result<ArrayRef, String>>>,
@@ -102,7 +115,8 @@ impl Segment {
                 return Err(damaged(path, "it is another segment"));
             }
             let (id, checksum, field) = (column.id, column.checksum, Arc::clone(field));
-            columns.push(Column { id, field, start, bytes, checksum, layout, found: Mutex::default() });
+            let on_heap = access.is_to_heap(meta.sealed, &field, bytes);
+            columns.push(Column { id, field, start, bytes, checksum, layout, on_heap, found: Mutex::default() });
             start += bytes;
         }
         let cache = Arc::clone(&access.cache);
@@ -137,15 +151,12 @@ impl Segment {
     /// The values of the column with this id; `None` if the segment is older than the column.
     ///
     /// An array over the file's map, without a copy: the first call reads all of the column to check it. Of a sealed
-    /// segment, an array over decrypted bytes, which the cache of the database keeps for the next call if it has room.
-    /// Either way the caller keeps what it got, and a damaged column is an error every time.
+    /// segment, and in hybrid mode of a column that has no vectors, an array on the heap, which the cache of the database
+    /// keeps for the next call if it has room. Either way the caller keeps what it got, and a damaged column is an error
+    /// every time.
     pub fn column(&self, column: u32) -> Result<Option<ArrayRef>> {
         let Some(column) = self.columns.iter().find(|c| c.id == column) else { return Ok(None) };
-        if self.is_on_heap() { self.cached(column).map(Some) } else { self.mapped(column).map(Some) }
-    }
-
-    fn is_on_heap(&self) -> bool {
-        self.meta.sealed
+        if column.on_heap { self.cached(column).map(Some) } else { self.mapped(column).map(Some) }
     }
 
     fn mapped(&self, column: &Column) -> Result<ArrayRef> {
@@ -180,7 +191,10 @@ impl Segment {
 
     fn load(&self, column: &Column) -> Result<ArrayRef> {
         let what = || format!("column \"{}\"", column.field.name());
-        let bytes = self.source.range(column.start, column.bytes)?;
+        let bytes = match &self.source {
+            Source::Plain(map) if column.on_heap => Buffer::from(&map[column.start..column.start + column.bytes]),
+            source => source.range(column.start, column.bytes)?,
+        };
         if crc_fast::checksum(Crc64Nvme, &bytes) != column.checksum {
             return Err(damaged(&self.path, format!("the checksum of {} differs", what())));
         }

@@ -10,6 +10,7 @@ use mvvd_core::{ErrorKind, Result};
 
 use super::*;
 use crate::cache::Cache;
+use crate::disk::StorageMode;
 use crate::encrypt::{Keyring, MasterKey};
 use crate::fs::{DiskFs, FileSystem, MemoryFs};
 use crate::seal::{BLOCK_BYTES, Seal};
@@ -110,7 +111,13 @@ fn seal() -> Arc<dyn Seal> {
 /// The segment, with room for one column of the heap.
 fn open(fs: &dyn FileSystem, meta: &SegmentMeta, seal: Option<Arc<dyn Seal>>) -> Result<Arc<Segment>> {
     let room = meta.columns.iter().map(|column| column.bytes as usize).max().unwrap_or(0);
-    Segment::open(fs, PATH, meta.clone(), &Access { seal, cache: Arc::new(Cache::new(room)) })
+    Segment::open(fs, PATH, meta.clone(), &access(seal, room).0)
+}
+
+/// Access in disk mode, and its cache.
+fn access(seal: Option<Arc<dyn Seal>>, cache_bytes: usize) -> (Access, Arc<Cache>) {
+    let cache = Arc::new(Cache::new(cache_bytes));
+    (Access { seal, cache: Arc::clone(&cache), mode: StorageMode::Disk }, cache)
 }
 
 /// All columns, or the first error.
@@ -224,6 +231,48 @@ fn columns_are_read_without_a_copy() {
     let map = fs.map(PATH).unwrap();
     for array in read(&Mapped(fs, map.clone()), &meta, None).unwrap() {
         assert!(is_within(&array.to_data(), &map), "{}", array.data_type());
+    }
+}
+
+#[test]
+fn in_hybrid_mode_all_but_vectors_and_what_has_no_room_is_copied_to_the_heap() {
+    let fs = MemoryFs::new();
+    fs.create_folder("tables/1").unwrap();
+    let vector = VectorType::new(VectorKind::Dense, 3).unwrap();
+    let fields: Vec<(u32, FieldRef)> = vec![
+        (1, Arc::new(Field::new("id", DataType::Int64, false))),
+        (2, Arc::new(vector.field("v", true))),
+        (3, Arc::new(Field::new("text", DataType::Utf8, true))),
+        (4, Arc::new(Field::new("long", DataType::Utf8, true))),
+    ];
+    let arrays: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(0..1_000)),
+        vectors::<Float32Type>(1_000, 3, |i| i as f32),
+        Arc::new(texts::<i32>(1_000)),
+        Arc::new(StringArray::from_iter_values((0..1_000).map(|i| format!("{i:0100}")))),
+    ];
+    let schema = Schema::new(fields.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
+    let batch = RecordBatch::try_new(Arc::new(schema), arrays.clone()).unwrap();
+    for seal in [None, Some(seal())] {
+        let meta = write_segment(&fs, PATH, 2, &fields, &batch, seal.clone()).unwrap();
+        let mapped = Mapped(fs.clone(), fs.map(PATH).unwrap());
+        let small: usize = [0, 2].map(|i| meta.columns[i].bytes as usize).iter().sum();
+        let is_sealed = seal.is_some();
+        let (access, cache) = access(seal, small);
+        let access = Access { mode: StorageMode::Hybrid, ..access };
+        let segment = Segment::open(&mapped, PATH, meta, &access).unwrap();
+        for _ in 0..2 {
+            for (id, array) in (1..).zip(&arrays) {
+                let found = segment.column(id).unwrap().unwrap();
+                assert_eq!(&found, array);
+                let is_mapped = is_within(&found.to_data(), &mapped.1);
+                assert_eq!(is_mapped, !is_sealed && [2, 4].contains(&id), "column {id}, sealed {is_sealed}");
+            }
+        }
+        assert!(cache.bytes() <= small);
+        assert!(is_sealed || cache.bytes() == small);
+        drop(segment);
+        fs.remove(PATH).unwrap();
     }
 }
 
@@ -386,8 +435,7 @@ fn decrypted_columns_stay_within_the_bound_and_come_back_right() {
     let fs = MemoryFs::new();
     let (meta, columns, counting) = three_sealed_columns(&fs);
     let column_bytes = meta.columns[0].bytes as usize;
-    let cache = Arc::new(Cache::new(2 * column_bytes));
-    let access = Access { seal: Some(Arc::<Counting>::clone(&counting)), cache: Arc::clone(&cache) };
+    let (access, cache) = access(Some(Arc::<Counting>::clone(&counting)), 2 * column_bytes);
     let segment = Segment::open(&fs, PATH, meta, &access).unwrap();
     // How many blocks reading this column opens.
     let cost = |id: u32| {
@@ -412,8 +460,7 @@ fn decrypted_columns_stay_within_the_bound_and_come_back_right() {
 fn a_column_that_is_larger_than_the_cache_is_served() {
     let fs = MemoryFs::new();
     let (meta, columns, counting) = three_sealed_columns(&fs);
-    let cache = Arc::new(Cache::new(meta.columns[0].bytes as usize - 1));
-    let access = Access { seal: Some(counting), cache: Arc::clone(&cache) };
+    let (access, cache) = access(Some(counting), meta.columns[0].bytes as usize - 1);
     let segment = Segment::open(&fs, PATH, meta, &access).unwrap();
     for _ in 0..2 {
         assert_eq!(&segment.column(11).unwrap().unwrap(), &columns[1]);
