@@ -7,7 +7,8 @@
 //!
 //! | module | |
 //! |---|---|
-//! | `database`, `table`, `chunk`, `snapshot`, `key` | tables, without files |
+//! | `storage` | what a place for tables must be able to do |
+//! | `database`, `table`, `chunk`, `snapshot`, `scan`, `key` | tables, without files |
 //! | `disk` | what is durable when |
 //! | `log`, `wal` | changes on disk: what a record says, and how it gets there |
 //! | `segment`, `manifest`, `encode` | rows on disk |
@@ -31,10 +32,12 @@ mod log;
 mod maintain;
 mod manifest;
 mod recover;
+mod scan;
 mod seal;
 mod segment;
 mod snapshot;
 mod stats;
+mod storage;
 mod table;
 mod unlock;
 mod validate;
@@ -54,6 +57,7 @@ pub use seal::{BLOCK_BYTES, Seal, SealedReader, SealedWriter};
 pub use segment::{BLOCK_ROWS, BlockStats, Segment, SegmentColumn, SegmentMeta, SegmentStats};
 pub use snapshot::{Place, Snapshot};
 pub use stats::{Stats, TableStats};
+pub use storage::{Rows, Storage};
 pub use table::{Table, TableSize};
 pub use unlock::{KeySource, rotate_data_key, rotate_master_key};
 pub use versions::VERSIONS_KEPT;

@@ -75,6 +75,15 @@ impl Snapshot {
         Ok(None)
     }
 
+    /// Some columns of the rows with these keys, in that order; keys that do not exist are left out. Copies just these rows.
+    pub fn get(&self, keys: &[Key], projection: &[usize]) -> Result<RecordBatch> {
+        let mut places = Vec::with_capacity(keys.len());
+        for key in keys {
+            places.extend(self.find(key)?);
+        }
+        self.take(&places, projection)
+    }
+
     /// What the row at a place is called in a change.
     pub fn row_id(&self, place: Place) -> RowId {
         self.chunks[place.chunk as usize].row_id(place.ordinal as usize)

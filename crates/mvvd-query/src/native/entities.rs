@@ -48,18 +48,13 @@ impl Session {
     ///
     /// Finds rows by key, without a scan. `columns` empty means all.
     pub fn get(&self, table: &str, keys: &[Value], columns: &[&str]) -> Result<RecordBatch> {
-        let handle = self.engine.database.table(table)?;
-        let snapshot = handle.snapshot();
+        let snapshot = self.engine.database.table(table)?.snapshot();
         let schema = snapshot.schema();
-        let mut places = Vec::with_capacity(keys.len());
-        for key in table_keys(keys, schema)? {
-            places.extend(snapshot.find(&key)?);
-        }
         let projection = match columns.is_empty() {
             true => (0..schema.columns().len()).collect(),
             false => columns.iter().map(|name| schema.index_of(name)).collect::<Result<Vec<_>>>()?,
         };
-        snapshot.take(&places, &projection)
+        snapshot.get(&table_keys(keys, schema)?, &projection)
     }
 
     /// Changes the given columns of rows that exist, found by key. A key that does not exist is an error.

@@ -15,7 +15,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, Float64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use mvvd_query::core::{Error, ErrorKind, VectorType, convert};
-use mvvd_query::{Config, Directory, Durability, Mvvd, Session, Storage};
+use mvvd_query::{Config, Directory, Durability, Mvvd, Session, Storage, StorageMode};
 use sqllogictest::{AsyncDB, ColumnType, DBOutput, Record, Runner};
 
 /// Files that run at the same time.
@@ -32,22 +32,28 @@ enum State {
     Memory,
     /// In a directory; all rows go to segments after every statement, and all segments are merged now and then.
     Flushed,
+    /// As `Flushed`, with columns that are not vectors copied to memory.
+    Hybrid,
     /// In a directory that is closed and opened again before every statement, until one changes the session.
     Reopened,
 }
 
-/// In state `Flushed`, segments are merged after so many statements.
+/// In states `Flushed` and `Hybrid`, segments are merged after so many statements.
 const STATEMENTS_PER_MERGE: usize = 7;
 
 impl State {
-    const ALL: [Self; 3] = [Self::Memory, Self::Flushed, Self::Reopened];
+    const ALL: [Self; 4] = [Self::Memory, Self::Flushed, Self::Hybrid, Self::Reopened];
 
     fn open(self, folder: &Path) -> Mvvd {
         let mut config = match self {
             Self::Memory => Config::memory(),
-            Self::Flushed | Self::Reopened => Config {
-                // What survives a crash of the machine is tested elsewhere.
-                storage: Storage::Directory(Directory { durability: Durability::Off, ..Directory::new(folder) }),
+            Self::Flushed | Self::Hybrid | Self::Reopened => Config {
+                storage: Storage::Directory(Directory {
+                    mode: if matches!(self, Self::Hybrid) { StorageMode::Hybrid } else { StorageMode::Disk },
+                    // What survives a crash of the machine is tested elsewhere.
+                    durability: Durability::Off,
+                    ..Directory::new(folder)
+                }),
                 ..Config::default()
             },
         };
@@ -206,7 +212,7 @@ impl AsyncDB for Connection {
             *database = Some(opened);
         }
         let answer = self.session.as_ref().expect("the session is open").sql(&sql, &[]).await;
-        if matches!(self.state, State::Flushed) && !sql.is_empty() {
+        if matches!(self.state, State::Flushed | State::Hybrid) && !sql.is_empty() {
             self.statements += 1;
             let database = self.database.lock().unwrap();
             let database = database.as_ref().expect("the database is open");

@@ -10,10 +10,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::MasterKey;
-use crate::disk::segment_path;
+use crate::disk::{StorageMode, segment_path};
 use crate::fs::{FaultyFs, MemoryFs};
 use crate::key::Key;
 use crate::log::Commit;
+use crate::storage::Storage;
 
 /// Rows by key: a text, and the first number of the vector.
 pub(crate) type Rows = BTreeMap<i64, String>;
@@ -60,6 +61,12 @@ pub(crate) fn content(database: &Database) -> Result<Model> {
                 assert!(snapshot.find(&Key::Int(id))?.is_some(), "key {id} is not found");
             }
         }
+        let mut scanned = Vec::new();
+        for batch in database.scan(&name, &[0])? {
+            scanned.extend_from_slice(batch?.column(0).as_primitive::<Int64Type>().values());
+        }
+        assert!(scanned.iter().eq(rows.keys()), "a scan of table {name} has {scanned:?}");
+        assert_eq!(database.count(&name)?, rows.len());
         model.insert(name, rows);
     }
     Ok(model)
@@ -71,6 +78,10 @@ pub(crate) enum Step {
     Create(String),
     Drop(String),
     Rename(String, String),
+    /// Rows whose keys are new.
+    Insert(String, Vec<i64>, String),
+    /// Rows whose keys exist.
+    Update(String, Vec<i64>, String),
     /// Rows that come, in the place of those with the same keys.
     Upsert(String, Vec<i64>, String),
     Delete(String, Vec<i64>),
@@ -102,8 +113,16 @@ impl Step {
                 let rows = next.remove(old)?;
                 next.insert(new.clone(), rows);
             }
-            Self::Upsert(name, keys, text) => {
+            Self::Insert(name, keys, text) | Self::Update(name, keys, text) | Self::Upsert(name, keys, text) => {
                 let rows = next.get_mut(name)?;
+                let fits = |key| match self {
+                    Self::Insert(..) => !rows.contains_key(key),
+                    Self::Update(..) => rows.contains_key(key),
+                    _ => true,
+                };
+                if !keys.iter().all(fits) {
+                    return None;
+                }
                 for key in keys {
                     rows.insert(*key, format!("{text}{key}"));
                 }
@@ -130,17 +149,21 @@ impl Step {
             Self::Create(name) => database.create(name, schema()).map(drop),
             Self::Drop(name) => database.drop_all(std::slice::from_ref(name)),
             Self::Rename(old, new) => database.rename(old, new),
-            Self::Upsert(name, keys, text) => {
+            Self::Insert(name, keys, text) | Self::Update(name, keys, text) | Self::Upsert(name, keys, text) => {
                 let table = database.table(name)?;
                 if database.disk().is_some_and(|disk| table.unflushed_bytes() > disk.options.flush_bytes) {
                     database.shared.maintain()?;
                 }
                 let rows: Vec<(i64, String)> = keys.iter().map(|key| (*key, format!("{text}{key}"))).collect();
-                table.replace(&found(&table, keys)?, &[batch(&rows)])?.wait()
+                match self {
+                    Self::Insert(..) => database.insert(name, &[batch(&rows)]).map(drop),
+                    Self::Update(..) => database.update(name, &[batch(&rows)]).map(drop),
+                    _ => table.replace(&found(&table, keys)?, &[batch(&rows)])?.wait(),
+                }
             }
             Self::Delete(name, keys) => {
-                let table = database.table(name)?;
-                table.delete(&found(&table, keys)?)?.wait()
+                let keys: Vec<Key> = keys.iter().map(|key| Key::Int(*key)).collect();
+                database.delete(name, &keys).map(drop)
             }
             Self::Truncate(name) => database.table(name)?.truncate()?.wait(),
             Self::Checkpoint => database.checkpoint(),
@@ -165,10 +188,13 @@ impl Step {
 fn step() -> impl Strategy<Value = Step> {
     let table = || prop::sample::select(vec!["a", "b", "c"]).prop_map(str::to_owned);
     let keys = || prop::collection::btree_set(0_i64..60, 1..50).prop_map(|keys| keys.into_iter().rev().collect());
+    let few = || prop::collection::btree_set(0_i64..60, 1..4).prop_map(|keys| keys.into_iter().rev().collect());
     prop_oneof![
         2 => table().prop_map(Step::Create),
         1 => table().prop_map(Step::Drop),
         1 => (table(), table()).prop_map(|(a, b)| Step::Rename(a, b)),
+        2 => (table(), few(), "[x-z]{0,3}").prop_map(|(t, k, x)| Step::Insert(t, k, x)),
+        2 => (table(), few(), "[x-z]{0,3}").prop_map(|(t, k, x)| Step::Update(t, k, x)),
         8 => (table(), keys(), "[x-z]{0,3}").prop_map(|(t, k, x)| Step::Upsert(t, k, x)),
         4 => (table(), keys()).prop_map(|(t, k)| Step::Delete(t, k)),
         1 => table().prop_map(Step::Truncate),
@@ -193,7 +219,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn random_statements_do_what_a_map_does(steps in prop::collection::vec(step(), 1..50)) {
-        for options in [None, Some(options()), Some(tiny())] {
+        for options in [None, Some(options()), Some(tiny()), Some(hybrid())] {
             let on_disk = options.is_some();
             let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
             let open = || match &options {
@@ -491,6 +517,11 @@ fn rows_keep_their_names_through_a_flush() {
 /// Flushes small tables too; statements that add more than a few rows write segments.
 fn tiny() -> Options {
     Options { flush_bytes: 1_000, ..options() }
+}
+
+/// As [`tiny`], and with room for some of the columns in memory.
+fn hybrid() -> Options {
+    Options { mode: StorageMode::Hybrid, cache_bytes: 2_000, ..tiny() }
 }
 
 /// What a manifest says beside the log: opened with `tiny` options, run, opened again, `tables` is what there is.
