@@ -95,7 +95,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub(crate) format: Format,
 
-    /// Memory that queries may use, such as 4GB or 512MiB; without it, a share of what the machine has
+    /// Memory for statements, tables in memory and caches, such as 4GB or 512MiB; without it, 60 % of what the machine has
     #[arg(long, value_name = "SIZE", global = true, value_parser = memory_size)]
     pub(crate) memory_limit: Option<u64>,
 

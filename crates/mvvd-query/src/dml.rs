@@ -64,15 +64,14 @@ impl Session {
             Some(_) => self.engine.locks.lock(&name).await,
         };
         let table = self.engine.database.table(&name)?;
-        let snapshot = table.head();
-        let schema = snapshot.schema();
-        let columns = insert_columns(&insert.columns, schema)?;
-        let rows = self.insert_rows(insert.source, columns, schema, params).await?;
+        let schema = Arc::clone(table.head().schema());
+        let columns = insert_columns(&insert.columns, &schema)?;
+        let rows = self.insert_rows(insert.source, columns, &schema, params).await?;
         let alias = insert.table_alias.as_ref().map_or_else(|| name.clone(), |a| normal(&a.alias));
         let change = match &insert.on {
             None => Change { remove: Vec::new(), add: rows },
             Some(OnInsert::OnConflict(conflict)) => {
-                self.resolve_conflicts(&snapshot, &alias, rows, conflict, params).await?
+                self.resolve_conflicts(&table.head(), &alias, rows, conflict, params).await?
             }
             Some(_) => {
                 return Err(Error::unsupported("ON DUPLICATE KEY is not supported")
@@ -95,11 +94,10 @@ impl Session {
         let name = table_name(name)?;
         let lock = self.engine.locks.lock_to_add(&name).await;
         let Some(table) = self.engine.database.find(&name) else { return Ok(None) };
-        let snapshot = table.head();
-        let schema = snapshot.schema();
-        let columns = insert_columns(&insert.columns, schema)?;
-        let Some(batch) = constant_rows(source, &columns, schema, params) else { return Ok(None) };
-        self.write(lock, table, Vec::new(), vec![widen(&batch, &columns, schema, now_micros())?]).await?;
+        let schema = Arc::clone(table.head().schema());
+        let columns = insert_columns(&insert.columns, &schema)?;
+        let Some(batch) = constant_rows(source, &columns, &schema, params) else { return Ok(None) };
+        self.write(lock, table, Vec::new(), vec![widen(&batch, &columns, &schema, now_micros())?]).await?;
         Ok(Some(answer("INSERT", rows.len(), None)))
     }
 
@@ -256,10 +254,9 @@ impl Session {
     pub(crate) async fn insert_query(&self, name: &str, columns: &[String], query: Box<Query>) -> Result<usize> {
         let lock = self.engine.locks.lock_to_add(name).await;
         let table = self.engine.database.table(name)?;
-        let snapshot = table.head();
-        let schema = snapshot.schema();
+        let schema = Arc::clone(table.head().schema());
         let columns = columns.iter().map(|column| schema.index_of(column)).collect::<Result<Vec<_>>>()?;
-        let rows = self.insert_rows(Some(query), columns, schema, &[]).await?;
+        let rows = self.insert_rows(Some(query), columns, &schema, &[]).await?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
         self.write(lock, table, Vec::new(), rows).await?;
         Ok(count)

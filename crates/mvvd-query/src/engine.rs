@@ -4,7 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use mvvd_core::{Error, Result};
 use mvvd_storage::fs::{DiskFs, FileSystem};
@@ -16,19 +18,26 @@ use crate::session::Session;
 
 /// Least memory that queries can run in.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
-/// Share of the machine's memory that queries may use if nothing is said.
+/// Share of the machine's memory that a database may use if nothing is said.
 const MEMORY_SHARE: f64 = 0.6;
+/// Part of the limit that is for columns which are kept in memory beside the files, where there are such columns.
+const CACHE_SHARE: usize = 4;
+/// Part of the limit after which a table is flushed, if that is less than it is set to.
+const FLUSH_SHARE: usize = 8;
+/// Least bytes after which a table is flushed.
+const FLUSH_BYTES_MIN: usize = 4 << 10;
 /// Most threads on either side.
 const THREADS_MAX: usize = 1_024;
 /// How many of the largest consumers a message about memory names.
 const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
 
-/// How to open a database. The default is in memory, with every core and 60 % of the machine's memory for queries.
+/// How to open a database. The default is in memory, with every core and 60 % of the machine's memory.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Where tables are kept.
     pub storage: Storage,
-    /// Most bytes that running queries may use together; beyond it they spill or fail with a clear error.
+    /// Most bytes that running queries, rows that are only in memory, and cached columns may take together. Beyond it
+    /// queries spill, tables are flushed, or a statement fails with a clear error.
     pub memory_limit_bytes: Option<u64>,
     /// Versions of each table that are kept beside the present one, for `mvvd_at`.
     pub versions_kept: Option<usize>,
@@ -89,8 +98,25 @@ impl Directory {
     }
 
     pub(crate) fn open(&self) -> Result<Database> {
-        // A key that cannot be read leaves no empty folder behind.
+        self.open_with(self.options()?)
+    }
+
+    /// The bytes of the limit that its cache has.
+    fn cache_bytes(&self, limit: usize) -> usize {
+        let has_cache = self.mode == StorageMode::Hybrid || self.key.is_some();
+        if has_cache { limit / CACHE_SHARE } else { 0 }
+    }
+
+    /// Opens the database within a memory limit, of which `memory` has what the cache leaves.
+    fn open_within(&self, limit: usize, memory: Arc<dyn mvvd_storage::MemoryPool>) -> Result<Database> {
         let options = self.options()?;
+        let flush_bytes = options.flush_bytes.min((limit / FLUSH_SHARE).max(FLUSH_BYTES_MIN));
+        let cache_bytes = self.cache_bytes(limit);
+        self.open_with(Options { cache_bytes, flush_bytes, memory: Some(memory), ..options })
+    }
+
+    fn open_with(&self, options: Options) -> Result<Database> {
+        // A key that could not be read has left no empty folder behind.
         if !self.read_only {
             DiskFs::new(&self.path).create_folder("")?;
         }
@@ -149,12 +175,22 @@ impl Mvvd {
                 "the memory limit must be at least {MEMORY_BYTES_MIN} bytes, got {limit}"
             )));
         }
-        let pool =
-            TrackConsumersPool::new(FairSpillPool::new(usize::try_from(limit).unwrap_or(usize::MAX)), CONSUMERS_NAMED);
-        let runtime_env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(from_df)?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let pool_bytes = match &config.storage {
+            Storage::Memory => limit,
+            Storage::Directory(directory) => limit - directory.cache_bytes(limit),
+        };
+        let pool: Arc<dyn MemoryPool> =
+            Arc::new(TrackConsumersPool::new(FairSpillPool::new(pool_bytes), CONSUMERS_NAMED));
+        let runtime_env = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool)).build_arc().map_err(from_df)?;
+        let memory = Arc::new(TableMemory {
+            reservation: MemoryConsumer::new("tables in memory").register(&pool),
+            // Something is left for the statements that make room.
+            bytes_max: pool_bytes / 4 * 3,
+        });
         let database = match &config.storage {
-            Storage::Memory => Database::memory(),
-            Storage::Directory(directory) => directory.open()?,
+            Storage::Memory => Database::memory_within(Some(memory)),
+            Storage::Directory(directory) => directory.open_within(limit, memory)?,
         };
         if let Some(kept) = config.versions_kept {
             database.keep_versions(kept);
@@ -186,6 +222,32 @@ impl Mvvd {
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+}
+
+/// The memory of tables, on one account with that of queries.
+#[derive(Debug)]
+struct TableMemory {
+    reservation: MemoryReservation,
+    bytes_max: usize,
+}
+
+impl mvvd_storage::MemoryPool for TableMemory {
+    fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    fn try_grow(&self, bytes: usize) -> bool {
+        let fits = self.reservation.size().checked_add(bytes).is_some_and(|sum| sum <= self.bytes_max);
+        fits && self.reservation.try_grow(bytes).is_ok()
+    }
+
+    fn grow(&self, bytes: usize) {
+        self.reservation.grow(bytes);
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.reservation.shrink(bytes);
     }
 }
 

@@ -126,6 +126,11 @@ fn storage_settings(database: &Database) -> Vec<(&'static str, String, &'static 
     let mode = database.disk().map_or("memory", |disk| disk.options().mode.name());
     let mut rows =
         vec![("storage.mode", mode.to_owned(), "where tables are kept: memory, disk or hybrid; --db, --storage")];
+    rows.push((
+        "storage.memory_bytes",
+        database.memory_bytes().to_string(),
+        "bytes of rows that are only in memory at this moment; part of the memory limit",
+    ));
     if let Some(disk) = database.disk() {
         let options = disk.options();
         let durability = match options.durability {
@@ -145,7 +150,7 @@ fn storage_settings(database: &Database) -> Vec<(&'static str, String, &'static 
             (
                 "storage.flush_bytes",
                 options.flush_bytes.to_string(),
-                "changes in memory after which a table is flushed",
+                "bytes of changes after which a table is flushed; at most an eighth of the memory limit",
             ),
             ("storage.read_only", options.read_only.to_string(), "whether nothing can be written; --read-only"),
         ]);

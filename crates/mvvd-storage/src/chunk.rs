@@ -1,7 +1,7 @@
 //! Rows that were written together: immutable columns in key order, and which of the rows are deleted.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, new_null_array};
 use arrow::compute::{interleave, sort_to_indices, take};
@@ -10,6 +10,7 @@ use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
 use roaring::RoaringBitmap;
 
 use crate::key::{Key, KeyColumn};
+use crate::memory::{Memory, Taken};
 use crate::segment::{Segment, SegmentMeta};
 
 /// Most rows that small chunks are merged up to.
@@ -37,15 +38,23 @@ pub(crate) type Columns = Vec<(u32, ArrayRef)>;
 /// Where the columns are.
 #[derive(Debug, Clone)]
 enum Data {
-    Memory(Arc<Columns>),
+    Memory(Arc<InMemory>),
     Stored(Arc<Segment>),
+}
+
+/// Columns that are only in memory, and the memory that they take, once the table is part of a database.
+#[derive(Debug)]
+struct InMemory {
+    columns: Columns,
+    taken: OnceLock<Taken>,
 }
 
 impl Chunk {
     /// A chunk of columns whose rows are in key order.
     pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns) -> Self {
         let data_bytes = columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum();
-        Self { uid, rows, data: Data::Memory(Arc::new(columns)), key, data_bytes, deleted: Arc::default() }
+        let data = Data::Memory(Arc::new(InMemory { columns, taken: OnceLock::new() }));
+        Self { uid, rows, data, key, data_bytes, deleted: Arc::default() }
     }
 
     /// The rows of a segment.
@@ -71,7 +80,7 @@ impl Chunk {
     /// All columns of a chunk in memory, by id.
     pub(crate) fn all_columns(&self) -> Result<Columns> {
         match &self.data {
-            Data::Memory(columns) => Ok(columns.to_vec()),
+            Data::Memory(memory) => Ok(memory.columns.clone()),
             Data::Stored(_) => Err(Error::internal("the columns of a segment stay in it")),
         }
     }
@@ -124,8 +133,8 @@ impl Chunk {
 
     fn stored(&self, id: u32) -> Result<Option<ArrayRef>> {
         match &self.data {
-            Data::Memory(columns) => {
-                Ok(columns.iter().find(|(stored, _)| *stored == id).map(|(_, array)| Arc::clone(array)))
+            Data::Memory(memory) => {
+                Ok(memory.columns.iter().find(|(stored, _)| *stored == id).map(|(_, array)| Arc::clone(array)))
             }
             Data::Stored(segment) => segment.column(id),
         }
@@ -165,6 +174,14 @@ impl Chunk {
         self.data_bytes
     }
 
+    /// Puts the columns on the account of `memory`, once, until nobody has them any more. Nothing to do for a segment.
+    pub(crate) fn account(&self, memory: &Arc<Memory>) {
+        if let Data::Memory(columns) = &self.data {
+            let numbers = if self.key == NUMBER_ID { self.rows * size_of::<u64>() } else { 0 };
+            columns.taken.get_or_init(|| memory.note(self.data_bytes + numbers));
+        }
+    }
+
     /// What is known of the segment that holds the rows; none for rows that are only in memory and in the log.
     pub fn segment_meta(&self) -> Option<&SegmentMeta> {
         self.segment().map(|segment| segment.meta())
@@ -179,6 +196,11 @@ impl Chunk {
         };
         beside + self.deleted.serialized_size() + size_of::<Self>()
     }
+}
+
+/// Bytes of the values of a batch.
+pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(slice_bytes).sum()
 }
 
 /// Bytes of the values themselves: arrays that came over a network share one buffer.

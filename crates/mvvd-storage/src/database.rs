@@ -11,6 +11,7 @@ use crate::disk::{Disk, Options};
 use crate::fs::FileSystem;
 use crate::log::{Change, Record, TableLog};
 use crate::maintain::Maintenance;
+use crate::memory::{Memory, MemoryPool};
 use crate::table::Table;
 use crate::versions::VERSIONS_KEPT;
 use crate::wal::Lsn;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// Held by the one who flushes and compacts.
     pub(crate) maintaining: Mutex<()>,
     pub(crate) disk: Option<Arc<Disk>>,
+    /// The account of rows that are only in memory.
+    pub(crate) memory: Arc<Memory>,
     /// Versions that each table keeps beside the present one.
     pub(crate) versions_kept: AtomicUsize,
 }
@@ -46,16 +49,24 @@ impl Default for Database {
 }
 
 impl Database {
-    /// A database in memory, without tables.
+    /// A database in memory, without tables, as large as it gets.
     pub fn memory() -> Self {
+        Self::memory_within(None)
+    }
+
+    /// A database in memory, without tables, whose rows take memory from `pool`.
+    pub fn memory_within(pool: Option<Arc<dyn MemoryPool>>) -> Self {
         let shared = Shared {
             tables: RwLock::default(),
             catalog: Mutex::default(),
             maintaining: Mutex::default(),
             disk: None,
+            memory: Memory::new(pool),
             versions_kept: AtomicUsize::new(VERSIONS_KEPT),
         };
-        Self { maintenance: None, shared: Arc::new(shared) }
+        let shared = Arc::new(shared);
+        shared.memory.belongs_to(&shared);
+        Self { maintenance: None, shared }
     }
 
     /// Opens the database in `fs`, or makes one; replays what its log has beyond its segments.
@@ -64,6 +75,8 @@ impl Database {
     /// ([`Corrupt`](mvvd_core::ErrorKind::Corrupt), with its name), another format version, a wrong key.
     pub fn open(fs: Arc<dyn FileSystem>, options: Options) -> Result<Self> {
         let shared = Arc::new(crate::recover::recover(fs, options)?);
+        shared.memory.belongs_to(&shared);
+        shared.tables().iter().for_each(|(_, table)| table.belongs_to(&shared.memory));
         let maintenance = match &shared.disk {
             Some(disk) if disk.options.background && !disk.options.read_only => Some(Maintenance::start(&shared)?),
             _ => None,
@@ -114,6 +127,8 @@ impl Database {
 
     fn put(&self, name: &str, table: Table, replace: bool) -> Result<Arc<Table>> {
         check_name(name)?;
+        // Before the lock: a manifest may have to be written to make room.
+        let taken = self.shared.memory.take(table.unflushed_bytes())?;
         let mut catalog = self.shared.catalog.lock();
         let before = self.find(name);
         if before.is_some() && !replace {
@@ -142,6 +157,8 @@ impl Database {
             }
         };
         table.keep_versions(self.shared.versions_kept.load(Ordering::Relaxed));
+        drop(taken);
+        table.belongs_to(&self.shared.memory);
         self.shared.tables.write().insert(name.to_owned(), Arc::clone(&table));
         self.forget(before.as_slice());
         Ok(table)
@@ -212,6 +229,11 @@ impl Database {
         crate::stats::stats(&self.shared)
     }
 
+    /// Bytes of rows that are only in memory, those included that only readers and older versions have.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.memory.bytes()
+    }
+
     /// Stops background work and makes everything durable; what [`Drop`] does, with the error.
     pub fn close(mut self) -> Result<()> {
         self.stop()
@@ -238,6 +260,24 @@ impl Drop for Database {
 impl Shared {
     pub(crate) fn tables(&self) -> Vec<(String, Arc<Table>)> {
         self.tables.read().iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
+    }
+
+    /// Lets go of versions that hold rows in memory which the present ones may not have any more.
+    pub(crate) fn forget_versions(&self) -> Result<()> {
+        self.tables().iter().for_each(|(_, table)| table.forget_versions_in_memory());
+        Ok(())
+    }
+
+    /// Takes fewer bytes for the rows in memory: writes them to segments or, without files, drops deleted ones.
+    pub(crate) fn make_room(&self) -> Result<()> {
+        match &self.disk {
+            Some(_) if self.tables().iter().all(|(_, table)| table.unflushed_bytes() == 0) => Ok(()),
+            Some(_) => {
+                self.checkpoint_all().map_err(|e| e.context("a flush to make room in memory"))?;
+                self.forget_versions()
+            }
+            None => self.tables().iter().try_for_each(|(_, table)| table.squeeze()),
+        }
     }
 }
 

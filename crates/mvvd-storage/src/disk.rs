@@ -24,6 +24,7 @@ use crate::encrypt::MasterKey;
 use crate::fs::FileSystem;
 use crate::log::Record;
 use crate::manifest::Manifest;
+use crate::memory::{Memory, MemoryPool};
 use crate::seal::Seal;
 use crate::segment::{self, Access, Segment};
 use crate::table::{Next, Table};
@@ -32,8 +33,8 @@ use crate::wal::{Durability, Lsn, Wal};
 /// A statement that adds so many bytes, or as many as a flush takes, writes them to segments at once, and only their
 /// names to the log.
 const BULK_BYTES_MIN: usize = 16 << 20;
-/// A segment is cut before it has more bytes than this.
-pub(crate) const SEGMENT_BYTES_MAX: usize = 256 << 20;
+/// A segment is cut before it has more bytes than this, or than a share of the memory limit.
+const SEGMENT_BYTES_MAX: usize = 256 << 20;
 /// A segment has at most so many rows.
 pub(crate) const SEGMENT_ROWS_MAX: usize = 16 << 20;
 
@@ -84,6 +85,8 @@ pub struct Options {
     /// Most bytes of columns that are kept on the heap to be read again: those of an encrypted database, and those that
     /// [`StorageMode::Hybrid`] copies.
     pub cache_bytes: usize,
+    /// The account that rows in memory are on, and rows on their way to segments; without it there is no limit.
+    pub memory: Option<Arc<dyn MemoryPool>>,
     /// The key of an encrypted database, and of a new one that will be encrypted.
     pub key: Option<MasterKey>,
     /// Encrypts and decrypts all files. Made from `key` where that is given; alone, a cipher that keeps no key file.
@@ -99,6 +102,7 @@ impl Default for Options {
             background: true,
             mode: StorageMode::Disk,
             cache_bytes: 256 << 20,
+            memory: None,
             key: None,
             seal: None,
         }
@@ -113,6 +117,7 @@ pub struct Disk {
     pub(crate) options: Options,
     /// How segments are read.
     pub(crate) access: Access,
+    pub(crate) memory: Arc<Memory>,
     /// The manifest as it is on disk.
     pub(crate) manifest: Mutex<Manifest>,
     pub(crate) next_table: AtomicU64,
@@ -167,6 +172,11 @@ impl Disk {
         segments.into_iter().map(stored).collect()
     }
 
+    /// A segment is cut before it has more bytes than this.
+    pub(crate) fn segment_bytes_max(&self) -> usize {
+        SEGMENT_BYTES_MAX.min(self.memory.step_bytes_max())
+    }
+
     /// Writes rows to as many segments as their size needs, durably; nobody else knows of them yet.
     ///
     /// After an error the files that were written are removed.
@@ -182,7 +192,8 @@ impl Disk {
         written_rows: &mut dyn FnMut(usize),
     ) -> Result<Vec<Arc<Segment>>> {
         let rows = merge.sources().len();
-        let per_segment = (SEGMENT_BYTES_MAX / merge.row_bytes()).clamp(1, SEGMENT_ROWS_MAX);
+        let row_bytes = merge.row_bytes();
+        let per_segment = (self.segment_bytes_max() / row_bytes).clamp(1, SEGMENT_ROWS_MAX);
         let fields = stored_fields(schema);
         let mut written = Vec::new();
         let mut write_all = || -> Result<Vec<Arc<Segment>>> {
@@ -193,6 +204,8 @@ impl Disk {
                 let path = segment_path(id);
                 written.push(path.clone());
                 let count = range.len();
+                // The copy: small enough to be made whatever else there is, since a flush is what makes room.
+                let _copied = self.memory.note(count * row_bytes);
                 let batch = merge.batch(&fields, range)?;
                 let seal = self.options.seal.clone();
                 let meta = segment::write_segment(&*self.fs, &path, id, &fields, &batch, seal)?;

@@ -13,6 +13,7 @@
 //! | `log`, `wal` | changes on disk: what a record says, and how it gets there |
 //! | `segment`, `manifest`, `encode` | rows on disk |
 //! | `cache` | columns of segments on the heap |
+//! | `memory` | how much memory the rest takes, and who makes room |
 //! | `recover`, `maintain` | opening; flush and compaction |
 //! | `seal`, `encrypt`, `unlock` | encryption at rest |
 //! | `check`, `stats`, `backup` | is it sound, how large is it, a copy of it |
@@ -31,6 +32,7 @@ mod key;
 mod log;
 mod maintain;
 mod manifest;
+mod memory;
 mod recover;
 mod scan;
 mod seal;
@@ -53,6 +55,7 @@ pub use encrypt::{Keyring, MasterKey};
 pub use fs::AtomicFile;
 pub use key::{Key, keys_of};
 pub use log::Commit;
+pub use memory::MemoryPool;
 pub use seal::{BLOCK_BYTES, Seal, SealedReader, SealedWriter};
 pub use segment::{BLOCK_ROWS, BlockStats, Segment, SegmentColumn, SegmentMeta, SegmentStats};
 pub use snapshot::{Place, Snapshot};

@@ -8,7 +8,7 @@ use mvvd_core::{Error, ErrorKind, Result};
 
 use crate::chunk::{Chunk, Merge};
 use crate::database::Shared;
-use crate::disk::{Disk, SEGMENT_BYTES_MAX, segment_path};
+use crate::disk::{Disk, segment_path};
 use crate::manifest::{Manifest, SegmentEntry, TableEntry, VersionEntry, write_deleted};
 use crate::snapshot::Snapshot;
 use crate::table::Table;
@@ -118,7 +118,7 @@ impl Shared {
             if long_log || is_full || table.unsettled() >= TIER_SEGMENTS {
                 changed |= flush(disk, &table)?;
             }
-            while let Some(picked) = due(&table) {
+            while let Some(picked) = due(&table, disk.segment_bytes_max()) {
                 rewrite(disk, &table, &picked)?;
                 changed = true;
             }
@@ -150,7 +150,7 @@ impl Shared {
             let mut picked: Vec<Arc<Chunk>> = Vec::new();
             for chunk in table.settled_chunks() {
                 let bytes: usize = picked.iter().map(|chunk| chunk.data_bytes()).sum();
-                if !picked.is_empty() && bytes + chunk.data_bytes() > SEGMENT_BYTES_MAX {
+                if !picked.is_empty() && bytes + chunk.data_bytes() > disk.segment_bytes_max() {
                     rewrite_if_better(disk, &table, &picked)?;
                     picked.clear();
                 }
@@ -286,8 +286,8 @@ fn rewrite_if_better(disk: &Disk, table: &Table, picked: &[Arc<Chunk>]) -> Resul
     if picked.len() > 1 || has_deleted { rewrite(disk, table, picked) } else { Ok(()) }
 }
 
-/// The segments of a table that should be merged now: size-tiered, or many of the rows deleted.
-fn due(table: &Table) -> Option<Vec<Arc<Chunk>>> {
+/// The segments of a table that should be merged now, `bytes_max` of them: size-tiered, or many of the rows deleted.
+fn due(table: &Table, bytes_max: usize) -> Option<Vec<Arc<Chunk>>> {
     let stored = table.settled_chunks();
     let worn = stored.iter().find(|chunk| chunk.deleted().len() as f64 > chunk.len() as f64 * DELETED_SHARE_MAX);
     if let Some(chunk) = worn {
@@ -310,7 +310,7 @@ fn due(table: &Table) -> Option<Vec<Arc<Chunk>>> {
         let mut bytes = 0;
         for chunk in chunks {
             bytes += chunk.data_bytes();
-            if bytes > SEGMENT_BYTES_MAX {
+            if bytes > bytes_max {
                 break;
             }
             picked.push(Arc::clone(chunk));

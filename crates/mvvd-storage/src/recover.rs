@@ -19,6 +19,7 @@ use crate::fs::FileSystem;
 use crate::key::keys_of;
 use crate::log::{Added, Op, OpKind, TableLog, read_record};
 use crate::manifest::{MANIFEST, Manifest, SegmentEntry, TableEntry};
+use crate::memory::Memory;
 use crate::segment::{Access, Segment, SegmentMeta};
 use crate::snapshot::{Place, Snapshot, now_micros};
 use crate::table::{Next, Table};
@@ -160,9 +161,11 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         findings.orphans = if log_trouble.is_none() { orphans } else { Vec::new() };
         (findings.log, findings.records) = (log_trouble, records);
     }
+    let memory = Memory::new(options.memory.clone());
     let disk = Arc::new(Disk {
         fs,
         wal,
+        memory: Arc::clone(&memory),
         options,
         access,
         manifest: Mutex::new(manifest),
@@ -183,6 +186,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         catalog: Mutex::new(catalog_lsn),
         maintaining: Mutex::default(),
         disk: Some(disk),
+        memory,
         versions_kept: AtomicUsize::new(VERSIONS_KEPT),
     })
 }
@@ -346,7 +350,7 @@ impl Restored {
         let chunk = Chunk::new(self.next.uid()?, key, rows, columns);
         self.chunks.push(Arc::new(chunk));
         let schema = Arc::clone(&self.schema);
-        self.next.merge_small(&schema, &mut self.chunks)
+        self.next.merge_small(&schema, &mut self.chunks, None)
     }
 }
 

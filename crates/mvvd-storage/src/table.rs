@@ -1,16 +1,17 @@
 //! One table: chunks sorted by key, one writer at a time, snapshots for readers.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
 use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
 use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
 
-use crate::chunk::{Chunk, MERGED_ROWS_MAX, Merge, NUMBER_ID, key_id};
+use crate::chunk::{Chunk, MERGED_ROWS_MAX, Merge, NUMBER_ID, batch_bytes, key_id};
 use crate::key::{KeyColumn, KeyRef};
 use crate::log::{Change, Commit, TableLog};
+use crate::memory::{Memory, Taken};
 use crate::segment::Segment;
 use crate::snapshot::{Place, Snapshot, now_micros};
 use crate::validate::validate;
@@ -25,6 +26,8 @@ pub struct Table {
     /// The single writer holds this from its first check to the record in the log.
     writer: Mutex<Writer>,
     log: TableLog,
+    /// The account that rows in memory are on; none until the table is part of a database.
+    memory: OnceLock<Arc<Memory>>,
 }
 
 /// What the next change builds on.
@@ -49,6 +52,8 @@ pub(crate) struct Writer {
 
 /// How many rearrangements a running statement may miss.
 const MOVES_KEPT: usize = 8;
+/// A chunk in memory that has more than this share of deleted rows is copied when memory is short.
+const WORN_SHARE: f64 = 0.1;
 /// A row that did not move: it was deleted.
 const GONE: u64 = u64::MAX;
 
@@ -102,7 +107,8 @@ impl Table {
             unsettled: Vec::new(),
             moved: VecDeque::new(),
         };
-        Self { versions: Arc::new(Versions::new(head, older, VERSIONS_KEPT)), writer: Mutex::new(writer), log }
+        let versions = Arc::new(Versions::new(head, older, VERSIONS_KEPT));
+        Self { versions, writer: Mutex::new(writer), log, memory: OnceLock::new() }
     }
 
     /// The table as it is now, for as long as the caller holds it.
@@ -147,8 +153,9 @@ impl Table {
     /// Deletes `rows` and adds `batches` in one step: the form that every write takes.
     ///
     /// Keys are checked against what remains. A row that is no longer live means that another writer was first:
-    /// [`Conflict`](mvvd_core::ErrorKind::Conflict), and nothing changes. The change is durable and visible once
-    /// [`Commit::wait`] returns.
+    /// [`Conflict`](mvvd_core::ErrorKind::Conflict), and nothing changes. No memory for the rows:
+    /// [`Exhausted`](mvvd_core::ErrorKind::Exhausted), and nothing changes either; the room that deleted rows take cannot
+    /// be had while the caller holds a snapshot of them. The change is durable and visible once [`Commit::wait`] returns.
     pub fn replace(&self, rows: &[RowId], batches: &[RecordBatch]) -> Result<Commit> {
         self.log.wait_for_room(|| self.unflushed_bytes())?;
         let check =
@@ -156,6 +163,7 @@ impl Table {
         // Most of the time the schema is still the same when it is this writer's turn.
         let expected = Arc::clone(&self.head().schema);
         let checked = check(&expected)?;
+        let taken = self.take_memory(batches)?;
         let mut writer = self.writer.lock();
         let before = Arc::clone(&writer.head);
         let schema = &before.schema;
@@ -170,9 +178,34 @@ impl Table {
         let deleted = if places.is_empty() { None } else { Some(before.take_keys(&places)?) };
         let added = self.log.store_bulk(schema, added, &mut next)?;
         chunks.extend(added.iter().cloned());
-        next.merge_small(schema, &mut chunks)?;
+        next.merge_small(schema, &mut chunks, self.memory.get())?;
         let snapshot = Snapshot { version: before.version + 1, chunks, ..Snapshot::clone(&before) };
+        // From now on it is the chunks that hold the memory.
+        drop(taken);
+        self.account(&snapshot);
         self.commit(&mut writer, next, snapshot, &Change::Rows { deleted, added: &added })
+    }
+
+    /// Memory for rows that are about to be added. Needs to be called before the table is locked: to make room, it may
+    /// have to be locked.
+    fn take_memory(&self, batches: &[RecordBatch]) -> Result<Option<Taken>> {
+        let bytes = batches.iter().map(batch_bytes).sum();
+        self.memory.get().filter(|_| bytes > 0).map(|memory| memory.take(bytes)).transpose()
+    }
+
+    /// Puts the rows that are in memory on the account of the database, if the table is part of one.
+    fn account(&self, snapshot: &Snapshot) {
+        if let Some(memory) = self.memory.get() {
+            snapshot.chunks.iter().for_each(|chunk| chunk.account(memory));
+        }
+    }
+
+    /// Makes the table part of a database, whose account its rows in memory are on.
+    pub(crate) fn belongs_to(&self, memory: &Arc<Memory>) {
+        let memory = self.memory.get_or_init(|| Arc::clone(memory));
+        self.versions().iter().chain([&self.head()]).for_each(|snapshot| {
+            snapshot.chunks.iter().for_each(|chunk| chunk.account(memory));
+        });
     }
 
     /// Whether [`Table::replace`] may wait for a file or for background work, as far as can be told now; if not, it only
@@ -180,7 +213,8 @@ impl Table {
     pub fn may_wait(&self, batches: &[RecordBatch]) -> bool {
         let Some(writer) = self.writer.try_lock() else { return true };
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-        self.log.may_wait(bytes, unflushed_bytes(&writer.head))
+        let is_free = || self.memory.get().is_none_or(|memory| memory.has(bytes));
+        self.log.may_wait(bytes, unflushed_bytes(&writer.head)) || !is_free()
     }
 
     /// Deletes every row.
@@ -308,10 +342,7 @@ impl Table {
             }
         }
         writer.next_uid = next.uid;
-        writer.moved.push_back(old.iter().map(|chunk| chunk.uid()).zip(moved).collect());
-        if writer.moved.len() > MOVES_KEPT {
-            writer.moved.pop_front();
-        }
+        writer.note_moves(old.iter().map(|chunk| chunk.uid()).zip(moved).collect());
         writer.frozen = 0;
         if let Some(lsn) = flushed {
             writer.settle(lsn);
@@ -320,6 +351,45 @@ impl Table {
         // Readers get the new arrangement with the next change that becomes durable, or now, if there is none under way.
         self.versions.rearrange(&writer.head);
         Ok(())
+    }
+
+    /// Copies the live rows of chunks in memory that have many deleted ones, which are gone for good then.
+    pub(crate) fn squeeze(&self) -> Result<()> {
+        let mut writer = self.writer.lock();
+        let mut moved = HashMap::new();
+        let result = (writer.frozen..writer.head.chunks.len()).try_for_each(|i| {
+            // One at a time: each makes room for the next.
+            let head = Arc::clone(&writer.head);
+            let chunk = &head.chunks[i];
+            if chunk.is_stored() || chunk.deleted().len() as f64 <= chunk.len() as f64 * WORN_SHARE {
+                return Ok(());
+            }
+            let merge = Merge::new(&head.schema, std::slice::from_ref(chunk))?;
+            let (mut next, rows) = (writer.next(), merge.sources().len());
+            let copy = Chunk::new(next.uid()?, key_id(&head.schema), rows, merge.columns(0..rows)?);
+            let mut to = vec![GONE; chunk.len()];
+            for (ordinal, &(_, row)) in merge.sources().iter().enumerate() {
+                to[row] = copy.row_id(ordinal).0;
+            }
+            moved.insert(chunk.uid(), to);
+            writer.next_uid = next.uid;
+            let mut chunks = head.chunks.clone();
+            chunks[i] = Arc::new(copy);
+            let squeezed = Snapshot { arrangement: head.arrangement + 1, chunks, ..Snapshot::clone(&head) };
+            self.account(&squeezed);
+            writer.head = Arc::new(squeezed);
+            self.versions.rearrange(&writer.head);
+            Ok(())
+        });
+        if !moved.is_empty() {
+            writer.note_moves(moved);
+        }
+        result
+    }
+
+    /// Lets go of versions before the present one that have rows which are only in memory.
+    pub(crate) fn forget_versions_in_memory(&self) {
+        self.versions.forget(|snapshot| snapshot.chunks.iter().any(|chunk| !chunk.is_stored()));
     }
 
     /// The same table, recorded in a log from now on. `chunks` hold the rows it has.
@@ -404,6 +474,14 @@ impl Writer {
     fn settle(&mut self, lsn: Lsn) {
         self.flushed_lsn = self.flushed_lsn.max(lsn);
         self.unsettled.retain(|(_, named)| *named > self.flushed_lsn);
+    }
+
+    /// Remembers where rows went, for statements that have read them already.
+    fn note_moves(&mut self, moved: HashMap<u32, Vec<u64>>) {
+        self.moved.push_back(moved);
+        if self.moved.len() > MOVES_KEPT {
+            self.moved.pop_front();
+        }
     }
 
     /// The present names of rows that a running statement has read.
@@ -495,20 +573,28 @@ impl Next {
     }
 
     /// Keeps the number of chunks logarithmic: the last ones are merged while they are small and of like size, so a row
-    /// is copied O(log n) times in its life.
-    pub(crate) fn merge_small(&mut self, schema: &TableSchema, chunks: &mut Vec<Arc<Chunk>>) -> Result<()> {
+    /// is copied O(log n) times in its life. Waits for another time if `memory` has no room for the copy.
+    pub(crate) fn merge_small(
+        &mut self,
+        schema: &TableSchema,
+        chunks: &mut Vec<Arc<Chunk>>,
+        memory: Option<&Arc<Memory>>,
+    ) -> Result<()> {
+        let bytes_max = memory.map_or(usize::MAX, |memory| memory.step_bytes_max());
         let mut start = chunks.len();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while start > self.frozen {
-            let previous = chunks[start - 1].live();
-            let grows = rows == 0 || previous < rows * 2;
-            if !grows || rows + previous > MERGED_ROWS_MAX || chunks[start - 1].is_stored() {
+            let previous = &chunks[start - 1];
+            let grows = rows == 0 || previous.live() < rows * 2;
+            let fits = rows + previous.live() <= MERGED_ROWS_MAX && bytes + previous.data_bytes() <= bytes_max;
+            if !grows || !fits || previous.is_stored() {
                 break;
             }
-            rows += previous;
+            rows += previous.live();
+            bytes += previous.data_bytes();
             start -= 1;
         }
-        if chunks.len() - start > 1 {
+        if chunks.len() - start > 1 && memory.is_none_or(|memory| memory.has(bytes)) {
             let merged = Merge::new(schema, &chunks[start..])?;
             let columns = merged.columns(0..merged.sources().len())?;
             let merged = Chunk::new(self.uid()?, key_id(schema), merged.sources().len(), columns);

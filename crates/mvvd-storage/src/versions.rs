@@ -70,6 +70,11 @@ impl Versions {
         state.older.iter().chain([&state.current]).map(Arc::clone).collect()
     }
 
+    /// Lets go of versions before the present one.
+    pub(crate) fn forget(&self, which: impl Fn(&Snapshot) -> bool) {
+        self.state.write().older.retain(|snapshot| !which(snapshot));
+    }
+
     pub(crate) fn keep(&self, kept: usize) {
         let mut state = self.state.write();
         state.kept = kept;

@@ -100,8 +100,7 @@ impl Session {
             OnConflict::Ignore | OnConflict::Replace => self.engine.locks.lock(name).await,
         };
         let handle = self.engine.database.table(name)?;
-        let snapshot = handle.head();
-        let schema = snapshot.schema();
+        let schema = &Arc::clone(handle.head().schema());
         let given = named_columns(&rows, schema)?;
         let rows = self.add_defaults(rows, &given, schema).await?;
         let given = named_columns(&rows, schema)?;
@@ -110,11 +109,11 @@ impl Session {
             OnConflict::Fail => (Vec::new(), rows),
             OnConflict::Replace => {
                 let keys = keys_of(rows.column(key_column(schema)?))?;
-                (found(&snapshot, &keys)?.into_iter().flatten().collect(), rows)
+                (found(&handle.head(), &keys)?.into_iter().flatten().collect(), rows)
             }
             OnConflict::Ignore => {
                 let keys = keys_of(rows.column(key_column(schema)?))?;
-                let existing = found(&snapshot, &keys)?;
+                let existing = found(&handle.head(), &keys)?;
                 let mut seen = HashSet::new();
                 let is_free = |i: &usize| existing[*i].is_none() && seen.insert(&keys[*i]);
                 let free: UInt32Array = (0..keys.len()).filter(is_free).map(|i| i as u32).collect::<Vec<_>>().into();
@@ -130,7 +129,7 @@ impl Session {
         let lock = self.engine.locks.lock(name).await;
         let handle = self.engine.database.table(name)?;
         let snapshot = handle.head();
-        let schema = snapshot.schema();
+        let schema = &Arc::clone(snapshot.schema());
         let key = key_column(schema)?;
         let key_name = schema.columns()[key].field.name();
         let given = named_columns(rows, schema)?;
@@ -147,6 +146,8 @@ impl Session {
         let found: Vec<RowId> = found.into_iter().flatten().collect();
         let all: Vec<usize> = (0..schema.columns().len()).collect();
         let current = snapshot.take(&snapshot.places(&found)?, &all)?;
+        // Deleted rows that it holds may be what must make room.
+        drop(snapshot);
         let mut columns = current.columns().to_vec();
         let mut fields: Vec<Field> =
             current.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem};
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -79,9 +80,11 @@ impl Session {
             batches.push(batch);
         }
         match self.ingest_appends(target)? {
-            true => self.append_batches(&target.table, schema, batches).await,
+            true => self.append_batches(&target.table, schema, batches, memory).await,
             false => {
                 let table = fill_table(&[], None, false, schema, batches)?;
+                // From here on the rows are on the account of the table.
+                drop(memory);
                 let count = table.snapshot().live();
                 let _lock = self.engine.locks.lock(&target.table).await;
                 let (database, target) = (Arc::clone(&self.engine.database), target.clone());
@@ -106,7 +109,13 @@ impl Session {
         }
     }
 
-    async fn append_batches(&self, name: &str, given: &Schema, batches: Vec<RecordBatch>) -> Result<usize> {
+    async fn append_batches(
+        &self,
+        name: &str,
+        given: &Schema,
+        batches: Vec<RecordBatch>,
+        memory: MemoryReservation,
+    ) -> Result<usize> {
         let needs_defaults = {
             let table = self.engine.database.table(name)?;
             let snapshot = table.snapshot();
@@ -118,13 +127,14 @@ impl Session {
         }
         let lock = self.engine.locks.lock_to_add(name).await;
         let table = self.engine.database.table(name)?;
-        let snapshot = table.head();
+        let schema = Arc::clone(table.head().schema());
         let now = now_micros();
         let rows = batches
             .into_iter()
-            .map(|batch| widen(&batch, &named_columns(&batch, snapshot.schema())?, snapshot.schema(), now))
+            .map(|batch| widen(&batch, &named_columns(&batch, &schema)?, &schema, now))
             .collect::<Result<Vec<_>>>()?;
         let count = rows.iter().map(RecordBatch::num_rows).sum();
+        drop(memory);
         self.write(lock, table, Vec::new(), rows).await?;
         Ok(count)
     }

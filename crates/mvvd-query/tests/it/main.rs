@@ -4,6 +4,7 @@
 
 mod constants;
 mod hostile;
+mod memory;
 mod native;
 mod scripts;
 mod slt;

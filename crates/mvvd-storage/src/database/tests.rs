@@ -14,6 +14,7 @@ use crate::disk::{StorageMode, segment_path};
 use crate::fs::{FaultyFs, MemoryFs};
 use crate::key::Key;
 use crate::log::Commit;
+use crate::memory::tests::Bounded;
 use crate::storage::Storage;
 
 /// Rows by key: a text, and the first number of the vector.
@@ -219,12 +220,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
     #[test]
     fn random_statements_do_what_a_map_does(steps in prop::collection::vec(step(), 1..50)) {
-        for options in [None, Some(options()), Some(tiny()), Some(hybrid())] {
-            let on_disk = options.is_some();
+        let pool = Bounded::new(POOL_BYTES);
+        let within = || -> Option<Arc<dyn MemoryPool>> { Some(Arc::<Bounded>::clone(&pool)) };
+        let pressed = Options { memory: within(), ..options() };
+        let modes = [Err(None), Err(within()), Ok(options()), Ok(tiny()), Ok(hybrid()), Ok(pressed)];
+        for mode in modes {
+            let on_disk = mode.is_ok();
             let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
-            let open = || match &options {
-                Some(options) => Database::open(Arc::clone(&fs), options.clone()),
-                None => Ok(Database::memory()),
+            let open = || match &mode {
+                Ok(options) => Database::open(Arc::clone(&fs), options.clone()),
+                Err(pool) => Ok(Database::memory_within(pool.clone())),
             };
             let mut database = open().unwrap();
             let mut model = Model::new();
@@ -244,7 +249,69 @@ proptest! {
                 prop_assert_eq!(&content(&database).unwrap(), &model, "after {:?}", step);
             }
         }
+        prop_assert_eq!(pool.used.load(Ordering::Relaxed), 0, "all memory comes back");
+        prop_assert!(pool.peak.load(Ordering::Relaxed) < 2 * POOL_BYTES);
     }
+}
+
+/// Enough for all live rows of the model, and for little else.
+const POOL_BYTES: usize = 12_000;
+
+#[test]
+fn when_memory_is_short_deleted_rows_and_older_versions_go_and_rows_keep_their_names() {
+    let pool = Bounded::new(30_000);
+    let database = Database::memory_within(Some(Arc::<Bounded>::clone(&pool) as Arc<dyn MemoryPool>));
+    let (a, b) = (database.create("a", schema()).unwrap(), database.create("b", schema()).unwrap());
+    let mut last = 0;
+    let e = loop {
+        let rows: Vec<(i64, String)> = (last..last + 50).map(|key| (key, format!("{key}"))).collect();
+        match database.insert("a", &[batch(&rows)]) {
+            Ok(rows) => last += rows as i64,
+            Err(e) => break e,
+        }
+    };
+    assert_eq!((e.kind(), database.count("a").unwrap() as i64), (ErrorKind::Exhausted, last));
+    assert!(e.message().contains("30000") && e.hint().unwrap().contains("delete rows"), "{e}");
+    // A statement has read this row before room is made, by another table.
+    let head = a.head();
+    let row = head.row_id(head.find(&Key::Int(7)).unwrap().unwrap());
+    drop(head);
+    database.delete("a", &(0..last).filter(|key| key % 5 != 2).map(Key::Int).collect::<Vec<_>>()).unwrap();
+    append(&database, "b", 0..200);
+    assert_eq!((a.snapshot().live() as i64, b.snapshot().live()), (last / 5, 200));
+    assert_eq!(a.take(&[row]).unwrap().column(0).as_primitive::<Int64Type>().value(0), 7);
+    a.delete(&[row]).unwrap().wait().unwrap();
+    assert!(a.snapshot().find(&Key::Int(7)).unwrap().is_none());
+    assert_eq!(content(&database).unwrap()["a"].len() as i64, last / 5 - 1);
+    // A reader keeps what it has, and so the memory stays taken.
+    let held = b.snapshot();
+    database.drop_all(&["a".into(), "b".into()]).unwrap();
+    drop((a, b));
+    assert!(pool.used.load(Ordering::Relaxed) > 0);
+    drop(held);
+    assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn when_memory_is_short_tables_are_flushed() {
+    let pool = Bounded::new(30_000);
+    let memory: Option<Arc<dyn MemoryPool>> = Some(Arc::<Bounded>::clone(&pool));
+    let database = Database::open(Arc::new(MemoryFs::new()), Options { memory, ..options() }).unwrap();
+    for name in ["a", "b"] {
+        database.create(name, schema()).unwrap();
+    }
+    for i in 0..100 {
+        append(&database, if i % 3 == 0 { "a" } else { "b" }, 50 * i..50 * i + 50);
+        assert!(pool.used.load(Ordering::Relaxed) <= 30_000);
+    }
+    assert!(pool.peak.load(Ordering::Relaxed) <= 60_000, "the rows, and their copy on the way to segments");
+    let content = content(&database).unwrap();
+    assert_eq!((content["a"].len(), content["b"].len()), (34 * 50, 66 * 50));
+    let e = database.insert("a", &[batch(&(10_000..12_000).map(|key| (key, "x".into())).collect::<Vec<_>>())]);
+    assert!(e.unwrap_err().hint().unwrap().contains("fewer rows"));
+    assert_eq!(database.count("a").unwrap(), 34 * 50);
+    drop(database);
+    assert_eq!(pool.used.load(Ordering::Relaxed), 0);
 }
 
 /// Statements of every kind, with flushes and compactions between them.
