@@ -37,10 +37,17 @@ pub(crate) enum Reads {
     Newest,
 }
 
+/// A relation that is lent.
+struct Scratch {
+    table: Arc<dyn TableProvider>,
+    /// How many statements it is lent to: two may read the same file.
+    lent: usize,
+}
+
 /// The catalog as one session sees it.
 pub(crate) struct Catalog {
     database: Arc<Database>,
-    scratch: Arc<RwLock<HashMap<String, Arc<dyn TableProvider>>>>,
+    scratch: Arc<RwLock<HashMap<String, Scratch>>>,
     /// The tables that the statement has met, each at the version that it met first.
     met: Mutex<HashMap<String, Arc<Snapshot>>>,
     reads: Reads,
@@ -85,19 +92,26 @@ impl Catalog {
 
     /// Makes a relation visible under `name` in the scratch schema until the guard goes.
     pub(crate) fn lend(self: &Arc<Self>, name: String, table: Arc<dyn TableProvider>) -> Lent {
-        self.scratch.write().insert(name.clone(), table);
+        let mut scratch = self.scratch.write();
+        let lent = scratch.get(&name).map_or(0, |before| before.lent) + 1;
+        scratch.insert(name.clone(), Scratch { table, lent });
+        drop(scratch);
         Lent { catalog: Arc::clone(self), name }
+    }
+
+    fn lent(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        self.scratch.read().get(name).map(|scratch| Arc::clone(&scratch.table))
     }
 
     fn find(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>> {
         match schema {
             PUBLIC => match self.snapshot(name) {
                 Some(snapshot) => Some(Arc::new(Source::new(name, snapshot, false))),
-                None => self.scratch.read().get(name).cloned(),
+                None => self.lent(name),
             },
             ROWS => Some(Arc::new(Source::new(name, self.snapshot(name)?, true))),
             SYSTEM => system_tables::find(name, &self.database, &self.settings.read()),
-            SCRATCH => self.scratch.read().get(name).cloned(),
+            SCRATCH => self.lent(name),
             _ => None,
         }
     }
@@ -112,7 +126,13 @@ pub(crate) struct Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.catalog.scratch.write().remove(&self.name);
+        let mut scratch = self.catalog.scratch.write();
+        if let Some(of_name) = scratch.get_mut(&self.name) {
+            of_name.lent -= 1;
+            if of_name.lent == 0 {
+                scratch.remove(&self.name);
+            }
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::ddl::table_name;
 use crate::dml::{scratch_relation, select_mut, select_template, unique_name};
 use crate::error::from_df;
 use crate::files::{Format, all_text, open};
+use crate::native::ingest::bytes_of;
 use crate::prepare::normal;
 use crate::progress::Meter;
 use crate::session::Session;
@@ -137,7 +138,7 @@ impl Session {
             }
             let out = output.get_or_insert_with(|| Arc::new(Schema::new(fields)));
             let batch = RecordBatch::try_new(Arc::clone(out), columns)?;
-            reservation.try_grow(batch.get_array_memory_size()).map_err(from_df)?;
+            reservation.try_grow(bytes_of(&batch)?).map_err(from_df)?;
             meter.advance(batch.num_rows());
             batches.push(batch);
         }
@@ -148,6 +149,22 @@ impl Session {
             )),
         };
         Ok(Rows { schema, batches })
+    }
+
+    /// Refuses to write where the database has its own files.
+    fn check_outside(&self, path: &str) -> Result<()> {
+        let Some(own) = &self.engine.directory else { return Ok(()) };
+        let folder = match Path::new(path).parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        // A folder that is not there is the error of whoever makes the file.
+        let inside = std::fs::canonicalize(folder).is_ok_and(|folder| folder.starts_with(own));
+        if inside {
+            return Err(Error::invalid(format!("\"{path}\" is in the directory of the database"))
+                .with_hint("write the file somewhere else"));
+        }
+        Ok(())
     }
 
     async fn copy_to(&self, source: CopySource, path: &str, format: Format, params: &[Value]) -> Result<Answer> {
@@ -167,6 +184,7 @@ impl Session {
                 query
             }
         };
+        self.check_outside(path)?;
         let state = self.state();
         let plan = self.plan(&state, ast::Statement::Query(query), params).await?;
         let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;

@@ -18,6 +18,7 @@ use crate::answer::Answer;
 use crate::coerce::{storage_field, to_field, to_table};
 use crate::dml::{now_micros, select_mut, select_template, time_column};
 use crate::error::from_df;
+use crate::locks::WriteLock;
 use crate::prepare::{cast_to, normal};
 use crate::session::Session;
 
@@ -39,6 +40,8 @@ impl Session {
     pub(crate) async fn create_table(&self, create: ast::CreateTable, params: &[Value]) -> Result<Answer> {
         let name = table_name(&create.name)?;
         check_clauses(&create)?;
+        // Before the query runs: what it reads of the table that it replaces must still be all of it.
+        let _lock = self.engine.locks.lock(&name).await;
         if self.engine.database.find(&name).is_some() {
             if create.if_not_exists {
                 return Ok(Answer::done("CREATE TABLE"));
@@ -64,8 +67,11 @@ impl Session {
             Some(query) => {
                 let (schema, batches, _memory) =
                     self.collect_query(ast::Statement::Query(query), params, "CREATE TABLE AS").await?;
-                let table = fill_table(&declared, key, options.timestamps, &schema, batches)?;
-                let rows = table.snapshot().live();
+                let fill = move || {
+                    let table = fill_table(&declared, key, options.timestamps, &schema, batches)?;
+                    Ok((table.snapshot().live(), table))
+                };
+                let (rows, table) = self.engine.bridge.block(fill).await?;
                 ("CREATE TABLE AS", table, Some(rows))
             }
             None => {
@@ -76,7 +82,6 @@ impl Session {
                 ("CREATE TABLE", Table::new(schema), None)
             }
         };
-        let _lock = self.engine.locks.lock(&name).await;
         let (database, replace) = (Arc::clone(&self.engine.database), create.or_replace);
         let add = move || match replace {
             true => database.add_or_replace(&name, table),
@@ -95,15 +100,10 @@ impl Session {
 
     pub(crate) async fn drop_tables(&self, if_exists: bool, names: &[ObjectName]) -> Result<Answer> {
         let mut names = names.iter().map(table_name).collect::<Result<Vec<_>>>()?;
+        // Writers that are in the middle of a statement end it first.
+        let _locks = self.lock_all(&mut names).await;
         if if_exists {
             names.retain(|name| self.engine.database.find(name).is_some());
-        }
-        names.sort();
-        names.dedup();
-        // Wait for writers that are in the middle of a statement.
-        let mut locks = Vec::with_capacity(names.len());
-        for name in &names {
-            locks.push(self.engine.locks.lock(name).await);
         }
         let database = Arc::clone(&self.engine.database);
         self.engine.bridge.block(move || database.drop_all(&names)).await?;
@@ -113,11 +113,9 @@ impl Session {
     pub(crate) async fn truncate(&self, truncate: &ast::Truncate) -> Result<Answer> {
         let mut names =
             truncate.table_names.iter().map(|target| table_name(&target.name)).collect::<Result<Vec<_>>>()?;
-        names.sort();
-        names.dedup();
-        let mut locks = Vec::with_capacity(names.len());
-        for name in &names {
-            locks.push(self.engine.locks.lock(name).await);
+        let _locks = self.lock_all(&mut names).await;
+        if truncate.if_exists {
+            names.retain(|name| self.engine.database.find(name).is_some());
         }
         let tables = names.iter().map(|name| self.engine.database.table(name)).collect::<Result<Vec<_>>>()?;
         self.engine.bridge.block(move || tables.iter().try_for_each(|table| table.truncate()?.wait())).await?;
@@ -126,9 +124,6 @@ impl Session {
 
     pub(crate) async fn alter_table(&self, alter: ast::AlterTable) -> Result<Answer> {
         let name = table_name(&alter.name)?;
-        if alter.if_exists && self.engine.database.find(&name).is_none() {
-            return Ok(Answer::done("ALTER TABLE"));
-        }
         let mut names = vec![name.clone()];
         for operation in &alter.operations {
             if let AlterTableOperation::RenameTable { table_name: new } = operation {
@@ -136,11 +131,9 @@ impl Session {
                 names.push(table_name(new)?);
             }
         }
-        names.sort();
-        names.dedup();
-        let mut locks = Vec::with_capacity(names.len());
-        for name in &names {
-            locks.push(self.engine.locks.lock(name).await);
+        let _locks = self.lock_all(&mut names).await;
+        if alter.if_exists && self.engine.database.find(&name).is_none() {
+            return Ok(Answer::done("ALTER TABLE"));
         }
         let table = self.engine.database.table(&name)?;
         let has_rows = table.head().live() > 0;
@@ -200,6 +193,17 @@ impl Session {
         };
         self.engine.bridge.block(alter).await?;
         Ok(Answer::done("ALTER TABLE"))
+    }
+
+    /// Waits until nobody writes the tables; sorts the names and takes out those that come twice.
+    async fn lock_all(&self, names: &mut Vec<String>) -> Vec<WriteLock> {
+        names.sort();
+        names.dedup();
+        let mut locks = Vec::with_capacity(names.len());
+        for name in names {
+            locks.push(self.engine.locks.lock(name).await);
+        }
+        locks
     }
 
     /// Reads a column definition; its default is run once, so that it is known to fit.
@@ -401,6 +405,8 @@ fn check_clauses(create: &ast::CreateTable) -> Result<()> {
         (create.partition_by.is_some(), "PARTITION BY", "leave it out"),
         (create.inherits.is_some(), "INHERITS", "leave it out"),
         (create.on_commit.is_some(), "ON COMMIT", "leave it out"),
+        (create.without_rowid, "WITHOUT ROWID", "leave it out"),
+        (create.strict, "STRICT", "leave it out: types are always checked"),
     ];
     match refused.into_iter().find(|(used, ..)| *used) {
         Some((_, clause, hint)) => Err(Error::unsupported(format!("{clause} is not supported")).with_hint(hint)),

@@ -34,6 +34,7 @@ use crate::constants::{constant_rows, plain_values};
 use crate::ddl::table_name;
 use crate::error::from_df;
 use crate::locks::WriteLock;
+use crate::native::ingest::bytes_of;
 use crate::prepare::{cast_to, normal};
 use crate::progress::Meter;
 use crate::rewrite::values_with_subqueries;
@@ -169,7 +170,8 @@ impl Session {
         remove: Vec<RowId>,
         add: Vec<RecordBatch>,
     ) -> Result<()> {
-        let may_wait = table.may_wait(&add);
+        let rows = remove.len() + add.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let may_wait = rows > FEW_ROWS || table.may_wait(&add);
         let change = move || {
             let commit = table.replace(&remove, &add);
             drop(lock);
@@ -246,8 +248,9 @@ impl Session {
             ))
             .with_hint(format!("the columns are {}", names(schema, &given).join(", "))));
         }
-        let now = now_micros();
-        batches.iter().map(|batch| widen(batch, &given, schema, now)).collect()
+        let (schema, now) = (schema.clone(), now_micros());
+        let widen_all = move || batches.iter().map(|batch| widen(batch, &given, &schema, now)).collect();
+        self.engine.bridge.block(widen_all).await
     }
 
     /// INSERT of a query's rows into columns named `columns`: how COPY and the native API write.
@@ -286,7 +289,7 @@ impl Session {
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(from_df)?;
-            reservation.try_grow(batch.get_array_memory_size()).map_err(from_df)?;
+            reservation.try_grow(bytes_of(&batch)?).map_err(from_df)?;
             meter.advance(batch.num_rows());
             batches.push(batch);
         }
@@ -296,7 +299,7 @@ impl Session {
     /// Sorts new rows into those that are free and those whose key exists, and applies the conflict action.
     async fn resolve_conflicts(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         alias: &str,
         rows: Vec<RecordBatch>,
         conflict: &ast::OnConflict,
@@ -304,42 +307,20 @@ impl Session {
     ) -> Result<Change> {
         let schema = snapshot.schema();
         let key = check_conflict_target(conflict, schema)?;
-        let rows = concat_batches(&Arc::new(nullable(schema.arrow())), &rows)?;
-        let keys = keys_of(rows.column(key))
-            .map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
-        let existing = keys.iter().map(|key| snapshot.find(key)).collect::<Result<Vec<Option<Place>>>>()?;
-        let mut seen: HashSet<&Key> = HashSet::new();
-        let first_time: Vec<bool> = keys.iter().map(|key| seen.insert(key)).collect();
-        let pick = |wanted: &dyn Fn(usize) -> bool| -> Result<RecordBatch> {
-            let picked: UInt32Array =
-                (0..rows.num_rows()).filter(|&i| wanted(i)).map(|i| i as u32).collect::<Vec<_>>().into();
-            Ok(take_record_batch(&rows, &picked)?)
+        let action = match &conflict.action {
+            OnConflictAction::DoUpdate(action) => Some(action),
+            OnConflictAction::DoNothing => None,
         };
-        let OnConflictAction::DoUpdate(action) = &conflict.action else {
-            let free = pick(&|i| existing[i].is_none() && first_time[i])?;
+        let (snapshot, is_update) = (Arc::clone(snapshot), action.is_some());
+        let split = self.engine.bridge.block(move || Split::of(&snapshot, key, &rows, is_update)).await?;
+        let Split { free, excluded, current, ids } = split;
+        let Some(action) = action.filter(|_| excluded.num_rows() > 0) else {
             return Ok(Change { remove: Vec::new(), add: vec![free] });
         };
-        if let Some(i) = first_time.iter().position(|first| !first) {
-            return Err(Error::conflict(format!(
-                "ON CONFLICT DO UPDATE cannot change a row twice: key {} comes twice",
-                keys[i]
-            ))
-            .with_hint("make the keys of the inserted rows distinct"));
-        }
-        let free = pick(&|i| existing[i].is_none())?;
-        let excluded = pick(&|i| existing[i].is_some())?;
-        if excluded.num_rows() == 0 {
-            return Ok(Change { remove: Vec::new(), add: vec![free] });
-        }
-        let found: Vec<Place> = existing.iter().flatten().copied().collect();
-        let all: Vec<usize> = (0..schema.columns().len()).collect();
-        let current = snapshot.take(&found, &all)?;
 
         // Pair each row with the one that was to replace it, and treat it as an UPDATE … FROM.
         let pair = Field::new(PAIR, DataType::UInt32, false);
-        let pairs: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..found.len() as u32));
-        let ids: ArrayRef =
-            Arc::new(UInt64Array::from_iter_values(found.iter().map(|place| snapshot.row_id(*place).0)));
+        let pairs: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..ids.len() as u32));
         let relation = |batch: &RecordBatch, extra: Vec<(Field, ArrayRef)>| -> Result<Arc<MemTable>> {
             let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
             let mut columns = batch.columns().to_vec();
@@ -383,7 +364,7 @@ impl Session {
     ) -> Result<Change> {
         let mut values: Vec<Option<Expr>> = vec![None; schema.columns().len()];
         for assignment in assignments {
-            let column = assigned_column(assignment, schema)?;
+            let column = assigned_column(assignment, alias, schema)?;
             if values[column].is_some() {
                 return Err(Error::invalid(format!(
                     "column \"{}\" is assigned twice",
@@ -409,25 +390,8 @@ impl Session {
         select.from = from;
         select.selection = selection;
         let (_, batches, _memory) = self.collect_query(ast::Statement::Query(query), params, "").await?;
-        let mut seen = HashSet::new();
-        let mut change = Change::default();
-        for batch in batches {
-            let ids = batch.column(0).as_primitive::<UInt64Type>();
-            let fresh: UInt32Array = (0..batch.num_rows())
-                .filter(|&i| seen.insert(ids.value(i)))
-                .map(|i| i as u32)
-                .collect::<Vec<_>>()
-                .into();
-            let batch = if fresh.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &fresh)? };
-            change.remove.extend(batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id)));
-            let values = batch.project(&(1..batch.num_columns()).collect::<Vec<_>>())?;
-            let mut row = to_table(&values, schema)?;
-            if !touched_updated_at {
-                row = stamp_updated(row, schema)?;
-            }
-            change.add.push(row);
-        }
-        Ok(change)
+        let schema = schema.clone();
+        self.engine.bridge.block(move || changed_rows(&schema, batches, !touched_updated_at)).await
     }
 }
 
@@ -441,6 +405,70 @@ fn answer(tag: &'static str, count: usize, returned: Option<(SchemaRef, Vec<Reco
         Some((schema, batches)) => Answer::batches(tag, schema, batches).with_rows_affected(count),
         None => Answer::changed(tag, count),
     }
+}
+
+/// The rows of an INSERT … ON CONFLICT, by whether their key exists.
+struct Split {
+    free: RecordBatch,
+    /// The others, and the rows that they meet, in the same order.
+    excluded: RecordBatch,
+    current: RecordBatch,
+    /// The names of those.
+    ids: ArrayRef,
+}
+
+impl Split {
+    /// Without `is_update`, rows that others meet are left out, and of new ones with the same key all but the first.
+    fn of(snapshot: &Snapshot, key: usize, rows: &[RecordBatch], is_update: bool) -> Result<Self> {
+        let schema = snapshot.schema();
+        let rows = concat_batches(&Arc::new(nullable(schema.arrow())), rows)?;
+        let keys = keys_of(rows.column(key))
+            .map_err(|e| e.context(format!("column \"{}\"", schema.columns()[key].field.name())))?;
+        let existing = keys.iter().map(|key| snapshot.find(key)).collect::<Result<Vec<Option<Place>>>>()?;
+        let mut seen: HashSet<&Key> = HashSet::new();
+        let first_time: Vec<bool> = keys.iter().map(|key| seen.insert(key)).collect();
+        if let Some(i) = first_time.iter().position(|first| !first).filter(|_| is_update) {
+            return Err(Error::conflict(format!(
+                "ON CONFLICT DO UPDATE cannot change a row twice: key {} comes twice",
+                keys[i]
+            ))
+            .with_hint("make the keys of the inserted rows distinct"));
+        }
+        let pick = |wanted: &dyn Fn(usize) -> bool| -> Result<RecordBatch> {
+            let picked: UInt32Array =
+                (0..rows.num_rows()).filter(|&i| wanted(i)).map(|i| i as u32).collect::<Vec<_>>().into();
+            Ok(take_record_batch(&rows, &picked)?)
+        };
+        let found: Vec<Place> = existing.iter().flatten().filter(|_| is_update).copied().collect();
+        let all: Vec<usize> = (0..schema.columns().len()).collect();
+        Ok(Self {
+            free: pick(&|i| existing[i].is_none() && first_time[i])?,
+            excluded: pick(&|i| is_update && existing[i].is_some())?,
+            current: snapshot.take(&found, &all)?,
+            ids: Arc::new(UInt64Array::from_iter_values(found.iter().map(|place| snapshot.row_id(*place).0))),
+        })
+    }
+}
+
+/// What an UPDATE changes, from the rows of its query: the name of each row, then its columns. A row that comes more
+/// than once is changed once, as it comes first.
+fn changed_rows(schema: &TableSchema, batches: Vec<RecordBatch>, stamp: bool) -> Result<Change> {
+    let mut seen = HashSet::new();
+    let mut change = Change::default();
+    for batch in batches {
+        let ids = batch.column(0).as_primitive::<UInt64Type>();
+        let fresh: UInt32Array =
+            (0..batch.num_rows()).filter(|&i| seen.insert(ids.value(i))).map(|i| i as u32).collect::<Vec<_>>().into();
+        let batch = if fresh.len() == batch.num_rows() { batch } else { take_record_batch(&batch, &fresh)? };
+        change.remove.extend(batch.column(0).as_primitive::<UInt64Type>().values().iter().map(|id| RowId(*id)));
+        let values = batch.project(&(1..batch.num_columns()).collect::<Vec<_>>())?;
+        let mut row = to_table(&values, schema)?;
+        if stamp {
+            row = stamp_updated(row, schema)?;
+        }
+        change.add.push(row);
+    }
+    Ok(change)
 }
 
 fn row_ids(batches: &[RecordBatch]) -> Vec<RowId> {
@@ -692,12 +720,16 @@ pub(crate) fn time_column(now: i64, rows: usize) -> ArrayRef {
     Arc::new(TimestampMicrosecondArray::from_value(now, rows).with_timezone("UTC"))
 }
 
-fn assigned_column(assignment: &Assignment, schema: &TableSchema) -> Result<usize> {
+fn assigned_column(assignment: &Assignment, alias: &str, schema: &TableSchema) -> Result<usize> {
     let AssignmentTarget::ColumnName(name) = &assignment.target else {
         return Err(Error::unsupported("SET (a, b) = … is not supported").with_hint("write SET a = …, b = …"));
     };
-    let last = name.0.last().and_then(|part| part.as_ident()).map(normal);
-    schema.index_of(&last.ok_or_else(|| Error::invalid(format!("{name} is no column")))?)
+    let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(normal)).collect();
+    match parts.as_deref() {
+        Some([column]) => schema.index_of(column),
+        Some([table, column]) if table == alias => schema.index_of(column),
+        _ => Err(Error::invalid(format!("{name} is no column of \"{alias}\""))),
+    }
 }
 
 /// Name and alias of the table that an UPDATE or DELETE changes.

@@ -155,6 +155,8 @@ pub struct Mvvd {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) database: Arc<Database>,
+    /// Where its files are.
+    pub(crate) directory: Option<PathBuf>,
     pub(crate) bridge: Bridge,
     pub(crate) runtime_env: Arc<RuntimeEnv>,
     pub(crate) locks: crate::locks::WriteLocks,
@@ -192,11 +194,16 @@ impl Mvvd {
             Storage::Memory => Database::memory_within(Some(memory)),
             Storage::Directory(directory) => directory.open_within(limit, memory)?,
         };
+        let directory = match &config.storage {
+            Storage::Memory => None,
+            Storage::Directory(directory) => std::fs::canonicalize(&directory.path).ok(),
+        };
         if let Some(kept) = config.versions_kept {
             database.keep_versions(kept);
         }
         let engine = Engine {
             database: Arc::new(database),
+            directory,
             bridge: Bridge::new(threads)?,
             runtime_env,
             locks: crate::locks::WriteLocks::default(),

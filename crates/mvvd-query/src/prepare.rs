@@ -173,9 +173,8 @@ impl Session {
     fn reset_one(&self, name: &str) -> Result<Answer> {
         match name.strip_prefix("mvvd.") {
             Some(own) => self.inner.settings.write().reset(own)?,
-            None if name.eq_ignore_ascii_case("timezone") || ENGINE_OPTIONS.contains(&name) => {
-                self.reset_engine_options()
-            }
+            None if name.eq_ignore_ascii_case("timezone") => return self.reset_one(TIME_ZONE),
+            None if ENGINE_OPTIONS.contains(&name) => self.reset_engine_option(name)?,
             None => return Err(unknown_setting(name)),
         }
         Ok(Answer::done("RESET"))

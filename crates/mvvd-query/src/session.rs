@@ -179,6 +179,19 @@ impl Session {
         state.config_mut().options_mut().set(name, value).map_err(from_df)
     }
 
+    /// Puts an option of DataFusion itself back.
+    pub(crate) fn reset_engine_option(&self, name: &str) -> Result<()> {
+        let default = new_state(&self.engine, &self.inner.catalog);
+        let entries = default.config().options().entries();
+        let value = entries.into_iter().find(|entry| entry.key == name).and_then(|entry| entry.value);
+        match value {
+            Some(value) => return self.set_engine_option(name, &value),
+            // The only one that can have no value.
+            None => self.inner.state.write().config_mut().options_mut().execution.time_zone = None,
+        }
+        Ok(())
+    }
+
     /// Puts the options of DataFusion itself back.
     pub(crate) fn reset_engine_options(&self) {
         *self.inner.state.write() = new_state(&self.engine, &self.inner.catalog);

@@ -157,6 +157,6 @@ impl Session {
 }
 
 /// Bytes of the rows themselves: batches that were received share one buffer between their columns.
-fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+pub(crate) fn bytes_of(batch: &RecordBatch) -> Result<usize> {
     batch.columns().iter().map(|column| Ok(column.to_data().get_slice_memory_size()?)).sum()
 }
