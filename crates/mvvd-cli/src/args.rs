@@ -305,8 +305,15 @@ fn arrange(matches: &clap::ArgMatches) -> Result<(Args, Vec<Work>), clap::Error>
     let needs_db =
         |what: &str| Args::command().error(ErrorKind::MissingRequiredArgument, format!("{what} needs --db DIR"));
     if args.db.is_none() {
-        if args.storage.is_some() {
-            return Err(needs_db("--storage"));
+        let is_given = |id| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+        let of_directory = [
+            (is_given("storage"), "--storage"),
+            (is_given("durability"), "--durability"),
+            (is_given("flush_bytes"), "--flush-bytes"),
+            (is_given("read_only"), "--read-only"),
+        ];
+        if let Some((_, option)) = of_directory.into_iter().find(|(is_given, _)| *is_given) {
+            return Err(needs_db(option));
         }
         match &args.mode {
             None | Some(Mode::Serve(_)) if args.key_file.is_none() && args.key_env.is_none() => {}
@@ -416,6 +423,8 @@ mod tests {
             &["rotate-key", "--db", "x", "--key-file", "k"],
             &["--key-file", "k", "-c", "SELECT 1"],
             &["--storage", "hybrid", "-c", "SELECT 1"],
+            &["--read-only", "-c", "SELECT 1"],
+            &["--durability", "off", "-c", "SELECT 1"],
             &["--db", "x", "--storage", "memory"],
             &["--db", "x", "--key-file", "k", "--key-env", "K"],
             &["backup", "--db", "x", "--to", "y", "--plain", "--to-key-file", "k"],
