@@ -117,8 +117,8 @@ impl Session {
         if truncate.if_exists {
             names.retain(|name| self.engine.database.find(name).is_some());
         }
-        let tables = names.iter().map(|name| self.engine.database.table(name)).collect::<Result<Vec<_>>>()?;
-        self.engine.bridge.block(move || tables.iter().try_for_each(|table| table.truncate()?.wait())).await?;
+        let database = Arc::clone(&self.engine.database);
+        self.engine.bridge.block(move || database.truncate_all(&names)).await?;
         Ok(Answer::done("TRUNCATE TABLE"))
     }
 
@@ -138,7 +138,7 @@ impl Session {
         let table = self.engine.database.table(&name)?;
         let has_rows = table.head().live() > 0;
         let mut schema = TableSchema::clone(table.head().schema());
-        let mut renamed = None;
+        let (mut renamed, mut is_changed) = (None, false);
         for operation in alter.operations {
             match operation {
                 AlterTableOperation::AddColumn { if_not_exists, column_def, .. } => {
@@ -177,21 +177,18 @@ impl Session {
                 AlterTableOperation::RenameTable { table_name: new } => {
                     let (ast::RenameTableNameKind::As(new) | ast::RenameTableNameKind::To(new)) = new;
                     renamed = Some(table_name(&new)?);
+                    continue;
                 }
                 other => {
                     return Err(Error::unsupported(format!("ALTER TABLE {other} is not supported"))
                         .with_hint("columns can be added, dropped and renamed, and the table renamed"));
                 }
             }
+            is_changed = true;
         }
         let database = Arc::clone(&self.engine.database);
-        let alter = move || {
-            if let Some(new) = renamed {
-                database.rename(&name, &new)?;
-            }
-            table.alter(|_| Ok(schema))?.wait()
-        };
-        self.engine.bridge.block(alter).await?;
+        let schema = is_changed.then_some(schema);
+        self.engine.bridge.block(move || database.alter(&name, renamed.as_deref(), schema)).await?;
         Ok(Answer::done("ALTER TABLE"))
     }
 

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::disk::{Disk, Options};
 use crate::fs::FileSystem;
-use crate::log::{Change, Record, TableLog};
+use crate::log::{Change, Commit, Record, TableLog};
 use crate::maintain::Maintenance;
 use crate::memory::{Memory, MemoryPool};
 use crate::table::Table;
@@ -185,24 +185,76 @@ impl Database {
         Ok(())
     }
 
+    /// Deletes every row of the tables named, of all or of none. Durable when it returns.
+    pub fn truncate_all(&self, names: &[String]) -> Result<()> {
+        // So that no name changes before its table is locked. Sorted: writers of several tables lock them in one order.
+        let catalog = self.shared.catalog.lock();
+        let mut names: Vec<&String> = names.iter().collect();
+        names.sort();
+        names.dedup();
+        let tables = names.into_iter().map(|name| self.table(name)).collect::<Result<Vec<_>>>()?;
+        let mut writers: Vec<_> = tables.iter().map(|table| table.writer()).collect();
+        let mut record = Record::default();
+        for (table, writer) in tables.iter().zip(&writers) {
+            record.push(table.log().table, writer.head.version + 1, &Change::Truncate)?;
+        }
+        let lsn = match self.shared.disk.as_ref().filter(|_| !tables.is_empty()) {
+            Some(disk) => Some(disk.wal()?.append(&[record.bytes()])?),
+            None => None,
+        };
+        // Nothing fails from here on but the log, and after that no table is written any more.
+        let commits: Vec<Commit> =
+            tables.iter().zip(&mut writers).map(|(table, writer)| table.truncated(writer, lsn)).collect();
+        drop((writers, catalog));
+        commits.into_iter().try_for_each(Commit::wait)
+    }
+
     /// Gives a table another name.
     pub fn rename(&self, old: &str, new: &str) -> Result<()> {
-        check_name(new)?;
+        self.alter(old, Some(new), None)
+    }
+
+    /// Gives a table another name, another schema, or both in one step. Rows keep their values: columns are known by
+    /// id. Durable when it returns.
+    pub fn alter(&self, name: &str, new_name: Option<&str>, schema: Option<TableSchema>) -> Result<()> {
         let mut catalog = self.shared.catalog.lock();
-        if self.find(new).is_some() {
-            return Err(Error::already_exists(format!("table \"{new}\" already exists")));
+        if let Some(new) = new_name {
+            check_name(new)?;
+            if self.find(new).is_some() {
+                return Err(Error::already_exists(format!("table \"{new}\" already exists")));
+            }
         }
-        let table = self.table(old)?;
-        if let Some(disk) = &self.shared.disk {
-            disk.check_writable()?;
-            let mut record = Record::default();
+        let table = self.table(name)?;
+        if new_name.is_none() && schema.is_none() {
+            return Ok(());
+        }
+        let schema = schema.map(Arc::new);
+        let mut writer = table.writer();
+        let mut record = Record::default();
+        if let Some(new) = new_name {
             record.push(table.log().table, 0, &Change::Rename(new))?;
-            *catalog = disk.record(&record)?;
         }
-        let mut map = self.shared.tables.write();
-        map.remove(old);
-        map.insert(new.to_owned(), table);
-        Ok(())
+        if let Some(schema) = &schema {
+            record.push(table.log().table, writer.head.version + 1, &Change::Schema(schema))?;
+        }
+        let lsn = match &self.shared.disk {
+            Some(disk) => Some(disk.wal()?.append(&[record.bytes()])?),
+            None => None,
+        };
+        let commit = schema.map(|schema| table.altered(&mut writer, schema, lsn));
+        drop(writer);
+        if let (Some(disk), Some(lsn)) = (&self.shared.disk, lsn) {
+            disk.wal()?.commit(lsn)?;
+        }
+        if let Some(new) = new_name {
+            if let Some(lsn) = lsn {
+                *catalog = lsn;
+            }
+            let mut map = self.shared.tables.write();
+            map.remove(name);
+            map.insert(new.to_owned(), Arc::clone(&table));
+        }
+        commit.map_or(Ok(()), Commit::wait)
     }
 
     /// The files of tables that are gone can go with the next manifest.

@@ -220,25 +220,49 @@ impl Table {
     /// Deletes every row.
     pub fn truncate(&self) -> Result<Commit> {
         let mut writer = self.writer.lock();
-        let next = writer.next();
-        let snapshot =
-            Snapshot { version: writer.head.version + 1, chunks: Vec::new(), ..Snapshot::clone(&writer.head) };
-        self.commit(&mut writer, next, snapshot, &Change::Truncate)
+        let lsn = self.log.append(writer.head.version + 1, &Change::Truncate)?;
+        Ok(self.truncated(&mut writer, lsn))
     }
 
     /// Changes the schema; `change` sees the current one. Rows keep their values: columns are known by id.
     pub fn alter(&self, change: impl FnOnce(&TableSchema) -> Result<TableSchema>) -> Result<Commit> {
         let mut writer = self.writer.lock();
-        let next = writer.next();
         let schema = Arc::new(change(&writer.head.schema)?);
+        let lsn = self.log.append(writer.head.version + 1, &Change::Schema(&schema))?;
+        Ok(self.altered(&mut writer, schema, lsn))
+    }
+
+    /// The next version, without rows, once that is in the log.
+    pub(crate) fn truncated(&self, writer: &mut Writer, lsn: Option<Lsn>) -> Commit {
+        let next = writer.next();
+        let snapshot =
+            Snapshot { version: writer.head.version + 1, chunks: Vec::new(), ..Snapshot::clone(&writer.head) };
+        self.advance(writer, next, snapshot, lsn, &Change::Truncate)
+    }
+
+    /// The next version, with another schema, once that is in the log.
+    pub(crate) fn altered(&self, writer: &mut Writer, schema: Arc<TableSchema>, lsn: Option<Lsn>) -> Commit {
+        let next = writer.next();
         let snapshot =
             Snapshot { version: writer.head.version + 1, schema: Arc::clone(&schema), ..Snapshot::clone(&writer.head) };
-        self.commit(&mut writer, next, snapshot, &Change::Schema(&schema))
+        self.advance(writer, next, snapshot, lsn, &Change::Schema(&schema))
     }
 
     /// Records a change and makes its snapshot the head.
     fn commit(&self, writer: &mut Writer, next: Next, snapshot: Snapshot, change: &Change) -> Result<Commit> {
         let lsn = self.log.append(snapshot.version, change)?;
+        Ok(self.advance(writer, next, snapshot, lsn, change))
+    }
+
+    /// Makes the snapshot of a recorded change the head.
+    fn advance(
+        &self,
+        writer: &mut Writer,
+        next: Next,
+        snapshot: Snapshot,
+        lsn: Option<Lsn>,
+        change: &Change,
+    ) -> Commit {
         let snapshot = Arc::new(Snapshot { created: now_micros(), ..snapshot });
         if let Some(lsn) = lsn {
             writer.recorded(lsn, change);
@@ -246,7 +270,7 @@ impl Table {
         writer.head = Arc::clone(&snapshot);
         writer.next_uid = next.uid;
         writer.next_number = next.number;
-        Ok(Commit::new(&self.log, lsn, &self.versions, snapshot))
+        Commit::new(&self.log, lsn, &self.versions, snapshot)
     }
 
     /// The rows of a statement that is about to change them, all columns, in this order.

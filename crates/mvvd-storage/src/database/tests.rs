@@ -13,8 +13,8 @@ use crate::MasterKey;
 use crate::disk::{StorageMode, segment_path};
 use crate::fs::{FaultyFs, MemoryFs};
 use crate::key::Key;
-use crate::log::Commit;
 use crate::memory::tests::Bounded;
+use crate::snapshot::Snapshot;
 use crate::storage::Storage;
 
 /// Rows by key: a text, and the first number of the vector.
@@ -44,33 +44,65 @@ pub(crate) fn batch(rows: &[(i64, String)]) -> RecordBatch {
     .unwrap()
 }
 
+/// As [`batch`] for a table that may have more columns: numbers, the key of the row.
+fn batch_of(schema: &TableSchema, rows: &[(i64, String)]) -> RecordBatch {
+    let mut columns = batch(rows).columns().to_vec();
+    let ids = Arc::clone(&columns[0]);
+    columns.resize(schema.columns().len(), ids);
+    RecordBatch::try_new(Arc::clone(schema.arrow()), columns).unwrap()
+}
+
+/// The value of an added column in rows that are older than it.
+const INITIAL: i64 = 7;
+/// What the model has the names of added columns under, if there are any.
+const COLUMNS: i64 = i64::MIN;
+
+fn added_columns(rows: &Rows) -> Vec<String> {
+    rows.get(&COLUMNS).map_or(Vec::new(), |names| names.split('|').map(str::to_owned).collect())
+}
+
 /// Everything that readers see.
 pub(crate) fn content(database: &Database) -> Result<Model> {
     let mut model = Model::new();
     for (name, table) in database.tables() {
-        let snapshot = table.snapshot();
-        let mut rows = Rows::new();
-        for chunk in snapshot.chunks() {
-            let all = chunk.batch(snapshot.schema(), &[0, 1, 2], 0..chunk.len())?;
-            for i in (0..chunk.len()).filter(|&i| !chunk.deleted().contains(i as u32)) {
-                let id = all.column(0).as_primitive::<Int64Type>().value(i);
-                let text = all.column(1).as_string::<i32>().value(i).to_owned();
-                let vector = all.column(2).as_fixed_size_list().value(i);
-                let vector = vector.as_primitive::<Float32Type>().values();
-                assert_eq!(&vector[..], [id as f32, 1.0, text.len() as f32, -0.5], "the vector of row {id}");
-                assert!(rows.insert(id, text).is_none(), "key {id} twice in table {name}");
-                assert!(snapshot.find(&Key::Int(id))?.is_some(), "key {id} is not found");
-            }
-        }
+        let rows = rows_of(&table.snapshot())?;
         let mut scanned = Vec::new();
         for batch in database.scan(&name, &[0])? {
             scanned.extend_from_slice(batch?.column(0).as_primitive::<Int64Type>().values());
         }
-        assert!(scanned.iter().eq(rows.keys()), "a scan of table {name} has {scanned:?}");
-        assert_eq!(database.count(&name)?, rows.len());
+        let keys: Vec<i64> = rows.keys().copied().filter(|key| *key != COLUMNS).collect();
+        assert_eq!(scanned, keys, "a scan of table {name}");
+        assert_eq!(database.count(&name)?, keys.len());
         model.insert(name, rows);
     }
     Ok(model)
+}
+
+/// All rows of a snapshot. The text is followed by the values of added columns, as in `text|column=7`.
+fn rows_of(snapshot: &Snapshot) -> Result<Rows> {
+    let mut rows = Rows::new();
+    let columns = snapshot.schema().columns();
+    let names: Vec<&str> = columns[3..].iter().map(|column| column.field.name().as_str()).collect();
+    if !names.is_empty() {
+        rows.insert(COLUMNS, names.join("|"));
+    }
+    let all_columns: Vec<usize> = (0..columns.len()).collect();
+    for chunk in snapshot.chunks() {
+        let all = chunk.batch(snapshot.schema(), &all_columns, 0..chunk.len())?;
+        for i in (0..chunk.len()).filter(|&i| !chunk.deleted().contains(i as u32)) {
+            let id = all.column(0).as_primitive::<Int64Type>().value(i);
+            let mut text = all.column(1).as_string::<i32>().value(i).to_owned();
+            let vector = all.column(2).as_fixed_size_list().value(i);
+            let vector = vector.as_primitive::<Float32Type>().values();
+            assert_eq!(&vector[..], [id as f32, 1.0, text.len() as f32, -0.5], "the vector of row {id}");
+            for (name, values) in names.iter().zip(&all.columns()[3..]) {
+                text += &format!("|{name}={}", values.as_primitive::<Int64Type>().value(i));
+            }
+            assert!(rows.insert(id, text).is_none(), "key {id} twice");
+            assert!(snapshot.find(&Key::Int(id))?.is_some(), "key {id} is not found");
+        }
+    }
+    Ok(rows)
 }
 
 /// One statement, or something that happens between statements.
@@ -87,6 +119,9 @@ pub(crate) enum Step {
     Upsert(String, Vec<i64>, String),
     Delete(String, Vec<i64>),
     Truncate(String),
+    TruncateAll(Vec<String>),
+    /// Another name, and a column that comes or, if it is there, goes.
+    Alter(String, Option<String>, String),
     Checkpoint,
     Compact,
     /// What the background does when it is woken, and then a manifest.
@@ -124,8 +159,10 @@ impl Step {
                 if !keys.iter().all(fits) {
                     return None;
                 }
+                let added = added_columns(rows);
                 for key in keys {
-                    rows.insert(*key, format!("{text}{key}"));
+                    let more: String = added.iter().map(|column| format!("|{column}={key}")).collect();
+                    rows.insert(*key, format!("{text}{key}{more}"));
                 }
             }
             Self::Delete(name, keys) => {
@@ -134,7 +171,35 @@ impl Step {
                     rows.remove(key);
                 });
             }
-            Self::Truncate(name) => next.get_mut(name)?.clear(),
+            Self::Truncate(name) => next.get_mut(name)?.retain(|key, _| *key == COLUMNS),
+            Self::TruncateAll(names) => {
+                for name in names {
+                    next.get_mut(name)?.retain(|key, _| *key == COLUMNS);
+                }
+            }
+            Self::Alter(name, new, column) => {
+                if new.as_ref().is_some_and(|new| next.contains_key(new)) {
+                    return None;
+                }
+                let mut rows = next.remove(name)?;
+                let mut added = added_columns(&rows);
+                rows.remove(&COLUMNS);
+                if added.contains(column) {
+                    added.retain(|name| name != column);
+                    let value = format!("{column}=");
+                    let without = |text: &String| {
+                        text.split('|').filter(|part| !part.starts_with(&value)).collect::<Vec<_>>().join("|")
+                    };
+                    rows.values_mut().for_each(|text| *text = without(text));
+                } else {
+                    added.push(column.clone());
+                    rows.values_mut().for_each(|text| *text += &format!("|{column}={INITIAL}"));
+                }
+                if !added.is_empty() {
+                    rows.insert(COLUMNS, added.join("|"));
+                }
+                next.insert(new.as_ref().unwrap_or(name).clone(), rows);
+            }
             Self::Checkpoint | Self::Compact | Self::Maintain | Self::Reopen => {}
         }
         Some(next)
@@ -156,10 +221,11 @@ impl Step {
                     database.shared.maintain()?;
                 }
                 let rows: Vec<(i64, String)> = keys.iter().map(|key| (*key, format!("{text}{key}"))).collect();
+                let rows = [batch_of(table.head().schema(), &rows)];
                 match self {
-                    Self::Insert(..) => database.insert(name, &[batch(&rows)]).map(drop),
-                    Self::Update(..) => database.update(name, &[batch(&rows)]).map(drop),
-                    _ => table.replace(&found(&table, keys)?, &[batch(&rows)])?.wait(),
+                    Self::Insert(..) => database.insert(name, &rows).map(drop),
+                    Self::Update(..) => database.update(name, &rows).map(drop),
+                    _ => table.replace(&found(&table, keys)?, &rows)?.wait(),
                 }
             }
             Self::Delete(name, keys) => {
@@ -167,6 +233,18 @@ impl Step {
                 database.delete(name, &keys).map(drop)
             }
             Self::Truncate(name) => database.table(name)?.truncate()?.wait(),
+            Self::TruncateAll(names) => database.truncate_all(names),
+            Self::Alter(name, new, column) => {
+                let head = database.table(name)?.head();
+                let schema = match head.schema().index_of(column) {
+                    Ok(_) => head.schema().without_column(column)?,
+                    Err(_) => {
+                        let initial = Arc::new(Int64Array::from(vec![INITIAL]));
+                        head.schema().with_column(Field::new(column, DataType::Int64, true), None, Some(initial))?
+                    }
+                };
+                database.alter(name, new.as_deref(), Some(schema))
+            }
             Self::Checkpoint => database.checkpoint(),
             Self::Compact => database.compact(),
             Self::Maintain => match database.disk() {
@@ -199,6 +277,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (table(), keys(), "[x-z]{0,3}").prop_map(|(t, k, x)| Step::Upsert(t, k, x)),
         4 => (table(), keys()).prop_map(|(t, k)| Step::Delete(t, k)),
         1 => table().prop_map(Step::Truncate),
+        1 => prop::collection::vec(table(), 1..4).prop_map(Step::TruncateAll),
+        2 => (table(), prop::option::of(table()), "[m-n]").prop_map(|(t, new, c)| Step::Alter(t, new, c)),
         2 => Just(Step::Checkpoint),
         1 => Just(Step::Compact),
         4 => Just(Step::Maintain),
@@ -352,6 +432,29 @@ pub(crate) fn workload() -> Vec<Step> {
     ]
 }
 
+/// Statements that change several tables, or more than one thing of a table.
+fn wide_workload() -> Vec<Step> {
+    let (a, b, d) = (|| "a".to_owned(), || "b".to_owned(), || "d".to_owned());
+    vec![
+        Step::Create(a()),
+        Step::Create(b()),
+        Step::Upsert(a(), (0..5).collect(), "a".into()),
+        Step::Upsert(b(), (0..40).collect(), "b".into()),
+        Step::TruncateAll(vec![b(), a()]),
+        Step::Upsert(b(), vec![1, 2], "again".into()),
+        Step::Alter(b(), Some(d()), "m".into()),
+        Step::Checkpoint,
+        Step::Upsert(d(), vec![2, 3], "wide".into()),
+        Step::Upsert(a(), vec![1], "a".into()),
+        Step::Alter(d(), Some(b()), "m".into()),
+        Step::Maintain,
+        Step::Reopen,
+        Step::TruncateAll(vec![a(), b()]),
+        Step::Maintain,
+        Step::Upsert(b(), vec![1], "last".into()),
+    ]
+}
+
 /// Runs the workload until it fails; what was acknowledged, and what the statement under way would have made.
 fn run_workload(fs: &Arc<FaultyFs>, options: &Options) -> (Model, Option<Model>) {
     run_steps(fs, &workload(), options)
@@ -374,22 +477,28 @@ pub(crate) fn run_steps(fs: &Arc<FaultyFs>, steps: &[Step], options: &Options) -
 
 #[test]
 fn a_crash_at_any_step_loses_nothing_acknowledged() {
-    crash_everywhere(&options());
+    crash_everywhere(&workload(), &options());
 }
 
 #[test]
 fn a_crash_at_any_step_loses_nothing_acknowledged_when_statements_write_segments() {
-    crash_everywhere(&tiny());
+    crash_everywhere(&workload(), &tiny());
 }
 
-fn crash_everywhere(options: &Options) {
+#[test]
+fn a_crash_at_any_step_shows_all_or_nothing_of_a_statement() {
+    crash_everywhere(&wide_workload(), &options());
+    crash_everywhere(&wide_workload(), &tiny());
+}
+
+fn crash_everywhere(workload: &[Step], options: &Options) {
     let whole = Arc::new(FaultyFs::new());
-    let (expected, unfinished) = run_workload(&whole, options);
+    let (expected, unfinished) = run_steps(&whole, workload, options);
     assert!(unfinished.is_none());
     let steps = whole.steps();
-    assert!(steps > 100, "the workload has {steps} steps");
+    assert!(steps > 50, "the workload has {steps} steps");
     assert_eq!(content(&Database::open(Arc::new(whole.crash_image(1)), options.clone()).unwrap()).unwrap(), expected);
-    check_crashes(steps, &workload(), options);
+    check_crashes(steps, workload, options);
 }
 
 /// Crashes the steps at every step of the file system, and opens what is left.
@@ -549,6 +658,31 @@ fn an_encrypted_database_survives_a_crash_at_any_step() {
     let whole = Arc::new(FaultyFs::new());
     run_steps(&whole, &small_workload(), &sealed_options());
     check_crashes(whole.steps(), &small_workload(), &sealed_options());
+}
+
+#[test]
+fn what_changes_several_tables_changes_all_or_none() {
+    let database = Database::open(Arc::new(MemoryFs::new()), options()).unwrap();
+    for name in ["a", "b"] {
+        database.create(name, schema()).unwrap();
+        append(&database, name, 0..10);
+    }
+    let before = content(&database).unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(database.truncate_all(&names(&["b", "missing", "a"])).unwrap_err().kind(), ErrorKind::NotFound);
+    let wide = schema().with_column(Field::new("m", DataType::Int64, true), None, None).unwrap();
+    assert_eq!(database.alter("a", Some("b"), Some(wide)).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(content(&database).unwrap(), before);
+    assert_eq!(database.table("a").unwrap().head().version(), 1);
+    // The order of the names is that of the statement; the same two tables are locked in one order.
+    std::thread::scope(|scope| {
+        for order in [["a", "b"], ["b", "a"]] {
+            let (database, order) = (&database, names(&order));
+            scope.spawn(move || (0..50).for_each(|_| database.truncate_all(&order).unwrap()));
+        }
+    });
+    assert!(content(&database).unwrap().values().all(Rows::is_empty));
+    assert_eq!(database.table("b").unwrap().head().version(), 101);
 }
 
 #[test]
