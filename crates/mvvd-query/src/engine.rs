@@ -107,12 +107,19 @@ impl Directory {
         if has_cache { limit / CACHE_SHARE } else { 0 }
     }
 
-    /// Opens the database within a memory limit, of which `memory` has what the cache leaves.
-    fn open_within(&self, limit: usize, memory: Arc<dyn mvvd_storage::MemoryPool>) -> Result<Database> {
+    /// Opens the database within a memory limit, of which `memory` has what the cache leaves; `versions_kept` as in
+    /// [`Config`].
+    fn open_within(
+        &self,
+        limit: usize,
+        memory: Arc<dyn mvvd_storage::MemoryPool>,
+        versions_kept: Option<usize>,
+    ) -> Result<Database> {
         let options = self.options()?;
         let flush_bytes = options.flush_bytes.min((limit / FLUSH_SHARE).max(FLUSH_BYTES_MIN));
         let cache_bytes = self.cache_bytes(limit);
-        self.open_with(Options { cache_bytes, flush_bytes, memory: Some(memory), ..options })
+        let versions_kept = versions_kept.unwrap_or(options.versions_kept);
+        self.open_with(Options { cache_bytes, flush_bytes, versions_kept, memory: Some(memory), ..options })
     }
 
     fn open_with(&self, options: Options) -> Result<Database> {
@@ -192,7 +199,7 @@ impl Mvvd {
         });
         let database = match &config.storage {
             Storage::Memory => Database::memory_within(Some(memory)),
-            Storage::Directory(directory) => directory.open_within(limit, memory)?,
+            Storage::Directory(directory) => directory.open_within(limit, memory, config.versions_kept)?,
         };
         let directory = match &config.storage {
             Storage::Memory => None,

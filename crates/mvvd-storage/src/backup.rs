@@ -37,10 +37,12 @@ pub struct Copied {
 }
 
 /// Writes a copy of `from`, as it is now, to `to`, where there must be nothing: new segments without deleted rows, a
-/// manifest, an empty log. Versions of tables, ids of columns and the next row numbers are those of `from`.
+/// manifest, an empty log. The numbers of versions, ids of columns and the next row numbers are those of `from`; versions
+/// before the present one are left behind.
 ///
-/// `progress` hears how many rows are written, and of how many. Tables are copied at one moment each; a change touches one
-/// table, so no change is there by half. After an error, what was written is of no use and is left to the caller.
+/// `progress` hears how many rows are written, and of how many. All tables are copied as they are at one moment of the
+/// catalogue, so that no statement that changes several of them is there by half. After an error, what was written is of
+/// no use and is left to the caller.
 pub fn copy(
     from: &Database,
     to: Arc<dyn FileSystem>,
@@ -52,7 +54,10 @@ pub fn copy(
             return Err(Error::already_exists(format!("the target is not empty: it has a file \"{file}\"")));
         }
     }
-    let sources: Vec<Source> = from.tables().into_iter().map(|(name, table)| Source::of(name, &table)).collect();
+    let sources: Vec<Source> = {
+        let _catalog = from.shared.catalog.lock();
+        from.tables().into_iter().map(|(name, table)| Source::of(name, &table)).collect()
+    };
     let total = sources.iter().map(|source| source.snapshot.live() as u64).sum();
     let target = Database::open(to, Options { key: options.key.clone(), background: false, ..Options::default() })?;
     let disk = target.shared.disk.as_ref().ok_or_else(|| Error::internal("the copy has no files"))?;

@@ -46,14 +46,40 @@ enum Data {
 #[derive(Debug)]
 struct InMemory {
     columns: Columns,
+    born: Born,
     taken: OnceLock<Taken>,
+}
+
+/// The versions that rows came with. Rows of one key that came with the same version are one row, whatever chunks they
+/// are in.
+#[derive(Debug)]
+pub(crate) enum Born {
+    All(u64),
+    Each(Box<[u64]>),
+}
+
+impl Born {
+    fn at(&self, row: usize) -> u64 {
+        match self {
+            Self::All(version) => *version,
+            Self::Each(versions) => versions[row],
+        }
+    }
+
+    /// Bytes on the heap.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::All(_) => 0,
+            Self::Each(versions) => size_of_val(&**versions),
+        }
+    }
 }
 
 impl Chunk {
     /// A chunk of columns whose rows are in key order.
-    pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns) -> Self {
+    pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns, born: Born) -> Self {
         let data_bytes = columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum();
-        let data = Data::Memory(Arc::new(InMemory { columns, taken: OnceLock::new() }));
+        let data = Data::Memory(Arc::new(InMemory { columns, born, taken: OnceLock::new() }));
         Self { uid, rows, data, key, data_bytes, deleted: Arc::default() }
     }
 
@@ -67,8 +93,16 @@ impl Chunk {
     /// The segment that holds the columns, if they are on disk.
     pub fn segment(&self) -> Option<&Arc<Segment>> {
         match &self.data {
-            Data::Memory(_) => None,
+            Data::Memory(..) => None,
             Data::Stored(segment) => Some(segment),
+        }
+    }
+
+    /// The version that a row in memory came with; none for rows on disk, of which nobody knows it any more.
+    pub(crate) fn born(&self, row: usize) -> Option<u64> {
+        match &self.data {
+            Data::Memory(memory) => Some(memory.born.at(row)),
+            Data::Stored(_) => None,
         }
     }
 
@@ -177,9 +211,14 @@ impl Chunk {
     /// Puts the columns on the account of `memory`, once, until nobody has them any more. Nothing to do for a segment.
     pub(crate) fn account(&self, memory: &Arc<Memory>) {
         if let Data::Memory(columns) = &self.data {
-            let numbers = if self.key == NUMBER_ID { self.rows * size_of::<u64>() } else { 0 };
-            columns.taken.get_or_init(|| memory.note(self.data_bytes + numbers));
+            let beside = self.number_bytes() + columns.born.bytes();
+            columns.taken.get_or_init(|| memory.note(self.data_bytes + beside));
         }
+    }
+
+    /// Bytes of the numbers of rows in memory, which are no data.
+    fn number_bytes(&self) -> usize {
+        if self.key == NUMBER_ID { self.rows * size_of::<u64>() } else { 0 }
     }
 
     /// What is known of the segment that holds the rows; none for rows that are only in memory and in the log.
@@ -190,8 +229,7 @@ impl Chunk {
     /// Bytes beside the columns.
     pub(crate) fn bookkeeping_bytes(&self) -> usize {
         let beside = match &self.data {
-            Data::Memory(_) if self.key == NUMBER_ID => self.rows * size_of::<u64>(),
-            Data::Memory(_) => 0,
+            Data::Memory(memory) => self.number_bytes() + memory.born.bytes(),
             Data::Stored(segment) => segment.meta().bytes as usize - self.data_bytes(),
         };
         beside + self.deleted.serialized_size() + size_of::<Self>()
@@ -261,6 +299,33 @@ impl<'a> Merge<'a> {
         Ok(Self { schema, chunks, sources })
     }
 
+    /// Some rows of `chunks`, by chunk and ordinal, in key order.
+    pub(crate) fn of_rows(schema: &'a TableSchema, chunks: &'a [Arc<Chunk>], sources: Vec<(usize, usize)>) -> Self {
+        Self { schema, chunks, sources }
+    }
+
+    /// The versions that the rows in `range` of the order came with; all chunks must be in memory.
+    fn born(&self, range: Range<usize>) -> Result<Born> {
+        let born = |&(chunk, row): &(usize, usize)| self.chunks[chunk].born(row);
+        let versions: Option<Box<[u64]>> = self.sources[range].iter().map(born).collect();
+        let versions = versions.ok_or_else(|| Error::internal("rows on disk are merged in memory"))?;
+        Ok(match versions.first() {
+            Some(&first) if versions.iter().all(|version| *version == first) => Born::All(first),
+            _ => Born::Each(versions),
+        })
+    }
+
+    /// The rows in `range` of the order as a chunk in memory.
+    pub(crate) fn chunk(&self, uid: u32, range: Range<usize>) -> Result<Chunk> {
+        let (rows, born) = (range.len(), self.born(range.clone())?);
+        Ok(Chunk::new(uid, key_id(self.schema), rows, self.columns(range)?, born))
+    }
+
+    /// The schema that the rows are written with.
+    pub(crate) fn schema(&self) -> &TableSchema {
+        self.schema
+    }
+
     /// Chunk and ordinal of each row, in key order.
     pub(crate) fn sources(&self) -> &[(usize, usize)] {
         &self.sources
@@ -288,7 +353,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The columns, by id, of the rows in `range` of the order, copied.
-    pub(crate) fn columns(&self, range: Range<usize>) -> Result<Columns> {
+    fn columns(&self, range: Range<usize>) -> Result<Columns> {
         let mut columns = Vec::with_capacity(self.schema.columns().len() + 1);
         if key_id(self.schema) == NUMBER_ID {
             columns.push((NUMBER_ID, self.column(None, range.clone())?));

@@ -12,6 +12,7 @@ use crate::fs::FileSystem;
 use crate::log::{Change, Commit, Record, TableLog};
 use crate::maintain::Maintenance;
 use crate::memory::{Memory, MemoryPool};
+use crate::snapshot::now_micros;
 use crate::table::Table;
 use crate::versions::VERSIONS_KEPT;
 use crate::wal::Lsn;
@@ -145,11 +146,12 @@ impl Database {
                 let chunks = disk.store_bulk(&head.schema, head.chunks.clone(), &mut next)?;
                 let mut record = Record::default();
                 if let Some(before) = &before {
-                    record.push(before.log().table, 0, &Change::Drop)?;
+                    record.push(before.log().table, 0, head.created, &Change::Drop)?;
                 }
-                record.push(id, 0, &Change::Create { name, schema: &head.schema })?;
-                if !chunks.is_empty() {
-                    record.push(id, head.version.max(1), &Change::Rows { deleted: None, added: &chunks })?;
+                record.push(id, 0, head.created, &Change::Create { name, schema: &head.schema })?;
+                if !chunks.is_empty() || head.version > 0 {
+                    let rows = Change::Rows { deleted: None, added: &chunks };
+                    record.push(id, head.version.max(1), head.created, &rows)?;
                 }
                 let lsn = disk.record(&record)?;
                 *catalog = lsn;
@@ -172,7 +174,7 @@ impl Database {
             disk.check_writable()?;
             let mut record = Record::default();
             for table in &tables {
-                record.push(table.log().table, 0, &Change::Drop)?;
+                record.push(table.log().table, 0, now_micros(), &Change::Drop)?;
             }
             *catalog = disk.record(&record)?;
         }
@@ -187,25 +189,29 @@ impl Database {
 
     /// Deletes every row of the tables named, of all or of none. Durable when it returns.
     pub fn truncate_all(&self, names: &[String]) -> Result<()> {
-        // So that no name changes before its table is locked. Sorted: writers of several tables lock them in one order.
-        let catalog = self.shared.catalog.lock();
+        // No name changes before its table is locked, and a copy begins before or after the whole. Sorted, as all who
+        // lock several tables must lock them in one order.
+        let _catalog = self.shared.catalog.lock();
         let mut names: Vec<&String> = names.iter().collect();
         names.sort();
         names.dedup();
         let tables = names.into_iter().map(|name| self.table(name)).collect::<Result<Vec<_>>>()?;
         let mut writers: Vec<_> = tables.iter().map(|table| table.writer()).collect();
+        let truncated: Vec<_> = writers.iter().map(|writer| (writer.next(), writer.truncated())).collect();
         let mut record = Record::default();
-        for (table, writer) in tables.iter().zip(&writers) {
-            record.push(table.log().table, writer.head.version + 1, &Change::Truncate)?;
+        for (table, (_, snapshot)) in tables.iter().zip(&truncated) {
+            record.push(table.log().table, snapshot.version, snapshot.created, &Change::Truncate)?;
         }
         let lsn = match self.shared.disk.as_ref().filter(|_| !tables.is_empty()) {
             Some(disk) => Some(disk.wal()?.append(&[record.bytes()])?),
             None => None,
         };
         // Nothing fails from here on but the log, and after that no table is written any more.
-        let commits: Vec<Commit> =
-            tables.iter().zip(&mut writers).map(|(table, writer)| table.truncated(writer, lsn)).collect();
-        drop((writers, catalog));
+        let changed = tables.iter().zip(&mut writers).zip(truncated);
+        let commits: Vec<Commit> = changed
+            .map(|((table, writer), (next, snapshot))| table.advance(writer, next, snapshot, lsn, &Change::Truncate))
+            .collect();
+        drop(writers);
         commits.into_iter().try_for_each(Commit::wait)
     }
 
@@ -232,16 +238,20 @@ impl Database {
         let mut writer = table.writer();
         let mut record = Record::default();
         if let Some(new) = new_name {
-            record.push(table.log().table, 0, &Change::Rename(new))?;
+            record.push(table.log().table, 0, now_micros(), &Change::Rename(new))?;
         }
-        if let Some(schema) = &schema {
-            record.push(table.log().table, writer.head.version + 1, &Change::Schema(schema))?;
+        let altered = schema.map(|schema| (writer.altered(&schema), schema));
+        if let Some((snapshot, schema)) = &altered {
+            record.push(table.log().table, snapshot.version, snapshot.created, &Change::Schema(schema))?;
         }
         let lsn = match &self.shared.disk {
             Some(disk) => Some(disk.wal()?.append(&[record.bytes()])?),
             None => None,
         };
-        let commit = schema.map(|schema| table.altered(&mut writer, schema, lsn));
+        let commit = altered.map(|(snapshot, schema)| {
+            let next = writer.next();
+            table.advance(&mut writer, next, snapshot, lsn, &Change::Schema(&schema))
+        });
         drop(writer);
         if let (Some(disk), Some(lsn)) = (&self.shared.disk, lsn) {
             disk.wal()?.commit(lsn)?;
@@ -314,20 +324,19 @@ impl Shared {
         self.tables.read().iter().map(|(name, table)| (name.clone(), Arc::clone(table))).collect()
     }
 
-    /// Lets go of versions that hold rows in memory which the present ones may not have any more.
+    /// Without files, lets go of versions that hold rows in memory which the present ones may not have any more.
     pub(crate) fn forget_versions(&self) -> Result<()> {
-        self.tables().iter().for_each(|(_, table)| table.forget_versions_in_memory());
+        if self.disk.is_none() {
+            self.tables().iter().for_each(|(_, table)| table.forget_versions_in_memory());
+        }
         Ok(())
     }
 
     /// Takes fewer bytes for the rows in memory: writes them to segments or, without files, drops deleted ones.
     pub(crate) fn make_room(&self) -> Result<()> {
         match &self.disk {
-            Some(_) if self.tables().iter().all(|(_, table)| table.unflushed_bytes() == 0) => Ok(()),
-            Some(_) => {
-                self.checkpoint_all().map_err(|e| e.context("a flush to make room in memory"))?;
-                self.forget_versions()
-            }
+            Some(_) if self.tables().iter().all(|(_, table)| !table.has_unflushed()) => Ok(()),
+            Some(_) => self.checkpoint_all().map_err(|e| e.context("a flush to make room in memory")),
             None => self.tables().iter().try_for_each(|(_, table)| table.squeeze()),
         }
     }

@@ -12,6 +12,7 @@
 //! manifest that names it; a manifest before the log records and files that it makes superfluous are removed.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +29,7 @@ use crate::memory::{Memory, MemoryPool};
 use crate::seal::Seal;
 use crate::segment::{self, Access, Segment};
 use crate::table::{Next, Table};
+use crate::versions::VERSIONS_KEPT;
 use crate::wal::{Durability, Lsn, Wal};
 
 /// A statement that adds so many bytes, or as many as a flush takes, writes them to segments at once, and only their
@@ -87,6 +89,9 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The account that rows in memory are on, and rows on their way to segments; without it there is no limit.
     pub memory: Option<Arc<dyn MemoryPool>>,
+    /// Versions that each table keeps beside the present one, until [`Database::keep_versions`](crate::Database) says
+    /// another number.
+    pub versions_kept: usize,
     /// The key of an encrypted database, and of a new one that will be encrypted.
     pub key: Option<MasterKey>,
     /// Encrypts and decrypts all files. Made from `key` where that is given; alone, a cipher that keeps no key file.
@@ -103,6 +108,7 @@ impl Default for Options {
             mode: StorageMode::Disk,
             cache_bytes: 256 << 20,
             memory: None,
+            versions_kept: VERSIONS_KEPT,
             key: None,
             seal: None,
         }
@@ -124,6 +130,8 @@ pub struct Disk {
     pub(crate) next_segment: AtomicU64,
     /// Files that no table has any more, to be removed once no manifest names them.
     pub(crate) forgotten: Mutex<Vec<String>>,
+    /// Files that no version of a table has any more, but that replay of the log would ask for.
+    pub(crate) held: Mutex<Vec<String>>,
     /// Why the last flush failed; writers hear of it when memory runs full.
     pub(crate) trouble: Mutex<Option<Error>>,
     pub(crate) wake: Arc<crate::maintain::Wake>,
@@ -227,9 +235,10 @@ impl Disk {
 
     /// The files of a table that is gone can be removed with the next manifest.
     pub(crate) fn forget(&self, table: &Table) {
-        let head = table.head();
-        let paths = head.chunks.iter().filter_map(|chunk| Some(segment_path(chunk.segment()?.meta().id)));
-        self.forgotten.lock().extend(paths);
+        let versions = table.all_versions();
+        let segments = versions.iter().flat_map(|snapshot| &snapshot.chunks).filter_map(|chunk| chunk.segment());
+        let ids: BTreeSet<u64> = segments.map(|segment| segment.meta().id).chain(table.take_dropped()).collect();
+        self.forgotten.lock().extend(ids.into_iter().map(segment_path));
         self.wake.notify();
     }
 

@@ -8,13 +8,13 @@
 //! | module | |
 //! |---|---|
 //! | `storage` | what a place for tables must be able to do |
-//! | `database`, `table`, `chunk`, `snapshot`, `scan`, `key` | tables, without files |
+//! | `database`, `table`, `versions`, `chunk`, `snapshot`, `scan`, `key` | tables, without files |
 //! | `disk` | what is durable when |
 //! | `log`, `wal` | changes on disk: what a record says, and how it gets there |
 //! | `segment`, `manifest`, `encode` | rows on disk |
 //! | `cache` | columns of segments on the heap |
 //! | `memory` | how much memory the rest takes, and who makes room |
-//! | `recover`, `maintain` | opening; flush and compaction |
+//! | `recover`, `maintain`, `moves` | opening; flush and compaction, and where rows go by them |
 //! | `seal`, `encrypt`, `unlock` | encryption at rest |
 //! | `check`, `stats`, `backup` | is it sound, how large is it, a copy of it |
 //! | `fs` | files: the only place that touches the file system |
@@ -33,6 +33,7 @@ mod log;
 mod maintain;
 mod manifest;
 mod memory;
+mod moves;
 mod recover;
 mod scan;
 mod seal;

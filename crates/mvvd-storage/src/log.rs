@@ -7,6 +7,7 @@
 //! | 1 | kind: 1 create, 2 drop, 3 rename, 4 rows, 5 truncate, 6 schema |
 //! | 8 | table id |
 //! | 8 | the version of the table that the operation makes (0 for create, drop, rename) |
+//! | 8 | when, in microseconds since 1970 |
 //! | 8 | length of the body |
 //! | n | body |
 //!
@@ -46,6 +47,8 @@ pub(crate) enum Change<'a> {
 pub(crate) struct Op {
     pub(crate) table: u64,
     pub(crate) version: u64,
+    /// In microseconds since 1970.
+    pub(crate) created: i64,
     pub(crate) kind: OpKind,
 }
 
@@ -76,7 +79,8 @@ impl Record {
         &self.0
     }
 
-    pub(crate) fn push(&mut self, table: u64, version: u64, change: &Change) -> Result<()> {
+    /// Adds an operation that makes `version` of a table, `created` in microseconds since 1970.
+    pub(crate) fn push(&mut self, table: u64, version: u64, created: i64, change: &Change) -> Result<()> {
         let kind = match change {
             Change::Create { .. } => 1,
             Change::Drop => 2,
@@ -89,6 +93,7 @@ impl Record {
         out.push(kind);
         out.extend(table.to_le_bytes());
         out.extend(version.to_le_bytes());
+        out.extend(created.to_le_bytes());
         let length_at = out.len();
         out.extend([0; 8]);
         match change {
@@ -137,7 +142,7 @@ pub(crate) fn read_record(bytes: &[u8]) -> Result<Vec<Op>> {
     let mut ops = Vec::new();
     while !rest.0.is_empty() {
         let kind = rest.take(1)?[0];
-        let (table, version) = (rest.number()?, rest.number()?);
+        let (table, version, created) = (rest.number()?, rest.number()?, rest.number()?.cast_signed());
         let mut body = Bytes(rest.part()?);
         let kind = match kind {
             1 => {
@@ -168,7 +173,7 @@ pub(crate) fn read_record(bytes: &[u8]) -> Result<Vec<Op>> {
             6 => OpKind::Schema(read_schema(body.0)?),
             kind => return Err(corrupt(&format!("{kind} is no kind of operation"))),
         };
-        ops.push(Op { table, version, kind });
+        ops.push(Op { table, version, created, kind });
     }
     Ok(ops)
 }
@@ -229,11 +234,11 @@ impl TableLog {
         Self { table, disk: Some(Arc::clone(disk)) }
     }
 
-    /// Records a change; the record's number, or none where nothing is recorded.
-    pub(crate) fn append(&self, version: u64, change: &Change) -> Result<Option<Lsn>> {
+    /// Records the change that makes `next`; the record's number, or none where nothing is recorded.
+    pub(crate) fn append(&self, next: &Snapshot, change: &Change) -> Result<Option<Lsn>> {
         let Some(disk) = &self.disk else { return Ok(None) };
         let mut record = Record::default();
-        record.push(self.table, version, change)?;
+        record.push(self.table, next.version, next.created, change)?;
         disk.wal()?.append(&[record.bytes()]).map(Some)
     }
 
@@ -291,12 +296,12 @@ pub struct Commit {
     lsn: Option<Lsn>,
     disk: Option<Arc<Disk>>,
     versions: Arc<Versions>,
-    snapshot: Arc<Snapshot>,
+    version: u64,
 }
 
 impl Commit {
-    pub(crate) fn new(log: &TableLog, lsn: Option<Lsn>, versions: &Arc<Versions>, snapshot: Arc<Snapshot>) -> Self {
-        Self { done: false, lsn, disk: log.disk.clone(), versions: Arc::clone(versions), snapshot }
+    pub(crate) fn new(log: &TableLog, lsn: Option<Lsn>, versions: &Arc<Versions>, version: u64) -> Self {
+        Self { done: false, lsn, disk: log.disk.clone(), versions: Arc::clone(versions), version }
     }
 
     /// Waits until the change is as durable as the database promises, then shows it to readers. Blocks.
@@ -308,10 +313,10 @@ impl Commit {
     /// not. It must not block.
     pub fn then(mut self, done: impl FnOnce(Result<()>) + Send + 'static) {
         self.done = true;
-        let (versions, snapshot) = (Arc::clone(&self.versions), Arc::clone(&self.snapshot));
+        let (versions, version) = (Arc::clone(&self.versions), self.version);
         // Holds nothing of the database, which may go before it is called.
         let published = move |result: Result<()>| {
-            done(result.map(|()| versions.publish(&snapshot)));
+            done(result.map(|()| versions.publish(version)));
         };
         match (&self.disk, self.lsn) {
             (Some(disk), Some(lsn)) => match disk.wal() {
@@ -327,7 +332,7 @@ impl Commit {
         if let (Some(disk), Some(lsn)) = (&self.disk, self.lsn) {
             disk.wal()?.commit(lsn)?;
         }
-        self.versions.publish(&self.snapshot);
+        self.versions.publish(self.version);
         Ok(())
     }
 }
@@ -348,12 +353,14 @@ mod tests {
     #[test]
     fn cut_records_are_an_error() {
         let mut record = Record::default();
-        record.push(7, 0, &Change::Rename("shop")).unwrap();
-        record.push(7, 3, &Change::Truncate).unwrap();
+        record.push(7, 0, 0, &Change::Rename("shop")).unwrap();
+        record.push(7, 3, -5, &Change::Truncate).unwrap();
         let ops = read_record(&record.0).unwrap();
-        assert!(matches!(&ops[0], Op { table: 7, version: 0, kind: OpKind::Rename(name) } if name == "shop"));
-        assert!(matches!(&ops[1], Op { table: 7, version: 3, kind: OpKind::Truncate }));
-        let first = 25 + 4;
+        assert!(
+            matches!(&ops[0], Op { table: 7, version: 0, created: 0, kind: OpKind::Rename(name) } if name == "shop")
+        );
+        assert!(matches!(&ops[1], Op { table: 7, version: 3, created: -5, kind: OpKind::Truncate }));
+        let first = 33 + 4;
         for end in (1..record.0.len()).filter(|end| *end != first) {
             assert_eq!(read_record(&record.0[..end]).unwrap_err().kind(), ErrorKind::Corrupt, "{end}");
         }

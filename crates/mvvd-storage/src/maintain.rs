@@ -1,18 +1,18 @@
 //! Background work: flush, compaction, manifests. One thread a database; readers and writers hardly notice it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mvvd_core::{Error, ErrorKind, Result};
 
-use crate::chunk::{Chunk, Merge};
+use crate::chunk::Chunk;
 use crate::database::Shared;
 use crate::disk::{Disk, segment_path};
-use crate::manifest::{Manifest, SegmentEntry, TableEntry, VersionEntry, write_deleted};
-use crate::snapshot::Snapshot;
+use crate::manifest::{Manifest, Older, TableEntry};
+use crate::moves::Moves;
 use crate::table::Table;
-use crate::wal::Lsn;
 
 /// How long the thread rests at most when nobody wakes it.
 const REST: Duration = Duration::from_secs(1);
@@ -122,7 +122,7 @@ impl Shared {
                 rewrite(disk, &table, &picked)?;
                 changed = true;
             }
-            table.refresh();
+            changed |= table.has_dropped();
         }
         if changed {
             self.write_manifest()?;
@@ -136,7 +136,6 @@ impl Shared {
         let _one = self.maintaining.lock();
         for (_, table) in self.tables() {
             flush(disk, &table)?;
-            table.refresh();
         }
         self.write_manifest()
     }
@@ -157,7 +156,6 @@ impl Shared {
                 picked.push(chunk);
             }
             rewrite_if_better(disk, &table, &picked)?;
-            table.refresh();
         }
         self.write_manifest()
     }
@@ -168,7 +166,8 @@ impl Shared {
         let wal = disk.wal.as_ref().ok_or_else(|| Error::internal("a manifest is written by the writer"))?;
         let catalog = self.catalog.lock();
         let mut manifest = disk.manifest.lock();
-        let forgotten = std::mem::take(&mut *disk.forgotten.lock());
+        let mut candidates = std::mem::take(&mut *disk.forgotten.lock());
+        candidates.append(&mut disk.held.lock());
         // Everything up to here is in the manifest or replayed; the log goes on in a new file.
         let end = wal.rotate()?;
         let mut next = Manifest {
@@ -179,19 +178,23 @@ impl Shared {
             encrypted: manifest.encrypted,
             tables: std::collections::BTreeMap::new(),
         };
+        let mut replayed: HashSet<String> = HashSet::new();
         for (name, table) in self.tables() {
             let entry = entry_of(&name, &table)?;
-            let writer_lsn = entry.flushed_lsn;
             if entry.replays {
-                next.replay_from = next.replay_from.min(writer_lsn.next());
+                next.replay_from = next.replay_from.min(entry.entry.flushed_lsn.next());
             }
             next.tables.insert(table.log().table, entry.entry);
+            replayed.extend(entry.replayed.into_iter().map(segment_path));
+            candidates.extend(table.take_dropped().into_iter().map(segment_path));
         }
         // A set of deleted rows must not be ahead of the log: the other half of an update would be lost.
         wal.sync_all()?;
         next.write(&*disk.fs, disk.options.seal.as_deref())?;
-        let kept: std::collections::HashSet<String> = next.files().collect();
-        let obsolete: Vec<String> = manifest.files().chain(forgotten).filter(|path| !kept.contains(path)).collect();
+        let kept: HashSet<String> = next.files().collect();
+        let gone = manifest.files().chain(candidates).filter(|path| !kept.contains(path));
+        let (held, obsolete): (HashSet<String>, HashSet<String>) = gone.partition(|path| replayed.contains(path));
+        disk.held.lock().extend(held);
         let replay_from = next.replay_from;
         *manifest = next;
         drop((manifest, catalog));
@@ -205,27 +208,23 @@ impl Shared {
 
 struct Entry {
     entry: TableEntry,
-    flushed_lsn: Lsn,
-    /// Whether changes after `flushed_lsn` must be replayed.
+    /// Whether changes after the entry's `flushed_lsn` must be replayed.
     replays: bool,
+    /// The segments that this would ask for.
+    replayed: Vec<u64>,
 }
 
 fn entry_of(name: &str, table: &Table) -> Result<Entry> {
     let writer = table.writer();
     let head = &writer.head;
-    let in_memory = writer.has_unflushed();
-    let flushed_lsn = if in_memory { writer.flushed_lsn } else { writer.last_lsn.max(writer.flushed_lsn) };
-    let older = table.versions().into_iter().filter(|snapshot| snapshot.version < head.version && is_stored(snapshot));
-    let older = older
-        .map(|snapshot| {
-            Ok(VersionEntry {
-                version: snapshot.version,
-                created: snapshot.created,
-                schema: TableEntry::write_schema(&snapshot.schema)?,
-                segments: segments_of(&snapshot, |_| true),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let mut older = table.all_versions();
+    let replays = older.iter().any(|snapshot| snapshot.has_unflushed());
+    let flushed_lsn = if replays { writer.flushed_lsn } else { writer.last_lsn.max(writer.flushed_lsn) };
+    let is_settled = |chunk: &Chunk| !replays || writer.is_settled(chunk);
+    older.retain(|snapshot| snapshot.version < head.version);
+    let surplus = older.len().saturating_sub(table.versions_kept());
+    older.drain(..surplus);
+    let replayed = writer.unsettled.iter().filter(|_| replays).map(|unsettled| unsettled.segment).collect();
     let entry = TableEntry {
         name: name.to_owned(),
         schema: TableEntry::write_schema(&head.schema)?,
@@ -234,47 +233,30 @@ fn entry_of(name: &str, table: &Table) -> Result<Entry> {
         next_uid: writer.next_uid,
         next_number: writer.next_number,
         created: head.created,
-        segments: segments_of(head, |chunk| writer.is_settled(chunk)),
-        older,
+        segments: TableEntry::segments_of(head, is_settled),
+        older: Older::of(head, &older, is_settled)?,
     };
-    Ok(Entry { entry, flushed_lsn, replays: in_memory })
+    Ok(Entry { entry, replays, replayed })
 }
 
-fn is_stored(snapshot: &Snapshot) -> bool {
-    snapshot.chunks.iter().all(|chunk| chunk.is_stored())
-}
-
-fn segments_of(snapshot: &Snapshot, counts: impl Fn(&Arc<Chunk>) -> bool) -> Vec<SegmentEntry> {
-    let entry = |chunk: &Arc<Chunk>| {
-        let meta = chunk.segment()?.meta().clone();
-        Some(SegmentEntry { uid: chunk.uid(), meta, deleted: write_deleted(chunk.deleted()) })
-    };
-    snapshot.chunks.iter().filter(|chunk| counts(chunk)).filter_map(entry).collect()
-}
-
-/// Writes the rows of a table that are only in memory to segments; whether there were any.
+/// Writes the rows of a table that are only in memory to segments, those of older versions too; whether there were any.
 fn flush(disk: &Disk, table: &Table) -> Result<bool> {
     let frozen = table.freeze();
     let result = (|| {
-        if frozen.chunks.is_empty() {
+        if frozen.chunks.is_empty() && frozen.older.is_empty() {
             return Ok(false);
         }
-        let schema = frozen.snapshot.schema();
-        let merge = Merge::new(schema, &frozen.chunks)?;
-        let segments = disk.write_segments(schema, &merge)?;
-        table.install(&frozen.chunks, merge.sources(), segments, Some(frozen.lsn))?;
+        table.install(Moves::flushed(disk, &frozen)?, Some(frozen.lsn))?;
         Ok(true)
     })();
     table.thaw();
     result
 }
 
-/// Writes the live rows of some segments to new ones and puts those in their place.
+/// Writes the live rows of some segments to new ones and puts those in their place. Older versions keep the old ones.
 fn rewrite(disk: &Disk, table: &Table, picked: &[Arc<Chunk>]) -> Result<()> {
     let schema = Arc::clone(&table.head().schema);
-    let merge = Merge::new(&schema, picked)?;
-    let segments = disk.write_segments(&schema, &merge)?;
-    table.install(picked, merge.sources(), segments, None)?;
+    table.install(Moves::compacted(disk, &schema, picked)?, None)?;
     // Segments that no manifest has named yet are named by the log, and stay until the next manifest.
     let paths = picked.iter().filter_map(|chunk| Some(segment_path(chunk.segment()?.meta().id)));
     disk.forgotten.lock().extend(paths);

@@ -10,17 +10,20 @@
 //! The catalogue lives in the same file, so tables and their segments change in one step. In an encrypted database the
 //! rest is sealed, under the file's name as context.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use mvvd_core::{Error, ErrorKind, Result, TableSchema};
 use roaring::RoaringBitmap;
 use serde::{Deserialize, Serialize};
 
+use crate::chunk::Chunk;
 use crate::disk::segment_path;
 use crate::encode::{read_schema, write_schema};
 use crate::fs::{FileSystem, replace_file};
 use crate::seal::Seal;
 use crate::segment::SegmentMeta;
+use crate::snapshot::Snapshot;
 use crate::wal::Lsn;
 
 /// Name of the file.
@@ -61,21 +64,43 @@ pub(crate) struct TableEntry {
     pub(crate) next_uid: u32,
     pub(crate) next_number: u64,
     pub(crate) segments: Vec<SegmentEntry>,
-    /// Versions before the present one that are whole in segments, oldest first.
-    #[serde(default)]
-    pub(crate) older: Vec<VersionEntry>,
+    /// Versions before the present one that are kept, newest first.
+    pub(crate) older: Vec<Older>,
 }
 
-/// A version before the present one.
+/// A version before the present one, told by what is different in the version after it, which comes before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct VersionEntry {
+pub(crate) struct Older {
     pub(crate) version: u64,
     /// Microseconds since 1970.
     pub(crate) created: i64,
-    #[serde(with = "hex")]
-    pub(crate) schema: Vec<u8>,
-    pub(crate) segments: Vec<SegmentEntry>,
+    /// Whether the log has rows of it that are not in these segments.
+    pub(crate) replays: bool,
+    /// Left out if it is that of the version after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<Hex>,
+    pub(crate) segments: Vec<Part>,
 }
+
+/// A segment of an older version.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) uid: u32,
+    /// Left out if it was told before, in a newer version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) meta: Option<SegmentMeta>,
+    /// The rows that are deleted; left out if they are those that were told last of this segment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) deleted: Option<Hex>,
+}
+
+/// Segments by the numbers of their chunks, and which of their rows are deleted.
+pub(crate) type Parts = Vec<(u32, RoaringBitmap)>;
+
+/// Bytes in hexadecimal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hex(#[serde(with = "hex")] pub(crate) Vec<u8>);
 
 /// One segment and the rows of it that are deleted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,27 +117,116 @@ impl TableEntry {
         write_schema(schema)
     }
 
-    pub(crate) fn schema(&self) -> Result<TableSchema> {
-        read_schema(&self.schema).map_err(|e| e.context(format!("table \"{}\" in {MANIFEST}", self.name)))
+    /// A schema of the table, the present one or an older one.
+    pub(crate) fn read_schema(&self, bytes: &[u8]) -> Result<TableSchema> {
+        read_schema(bytes).map_err(|e| e.context(format!("table \"{}\" in {MANIFEST}", self.name)))
+    }
+
+    /// The segments of the present version that replay does not add.
+    pub(crate) fn segments_of(head: &Snapshot, is_settled: impl Fn(&Chunk) -> bool) -> Vec<SegmentEntry> {
+        let entry = |chunk: &Arc<Chunk>| {
+            let meta = chunk.segment()?.meta().clone();
+            Some(SegmentEntry { uid: chunk.uid(), meta, deleted: write_deleted(chunk.deleted()) })
+        };
+        head.chunks.iter().filter(|chunk| is_settled(chunk)).filter_map(entry).collect()
+    }
+
+    /// The versions before the present one, newest first, each with the deleted rows of its segments by their number.
+    /// Calls `open` for each segment that the present version does not have, when it is first told.
+    pub(crate) fn read_older(
+        &self,
+        mut open: impl FnMut(u32, &SegmentMeta, &RoaringBitmap) -> Result<()>,
+    ) -> Result<Vec<(&Older, Parts)>> {
+        let mut told: HashMap<u32, (&SegmentMeta, RoaringBitmap)> = HashMap::new();
+        for segment in &self.segments {
+            told.insert(segment.uid, (&segment.meta, read_deleted(&segment.meta, &segment.deleted)?));
+        }
+        let mut versions = Vec::with_capacity(self.older.len());
+        for older in &self.older {
+            let mut parts = Vec::with_capacity(older.segments.len());
+            for part in &older.segments {
+                let deleted = match (&part.meta, &part.deleted, told.get(&part.uid)) {
+                    (Some(meta), Some(deleted), None) => {
+                        let deleted = read_deleted(meta, &deleted.0)?;
+                        open(part.uid, meta, &deleted)?;
+                        told.insert(part.uid, (meta, deleted.clone()));
+                        deleted
+                    }
+                    (None, Some(deleted), Some((meta, _))) => {
+                        let deleted = read_deleted(meta, &deleted.0)?;
+                        told.insert(part.uid, (meta, deleted.clone()));
+                        deleted
+                    }
+                    (None, None, Some((_, deleted))) => deleted.clone(),
+                    _ => {
+                        return Err(corrupt(&format!(
+                            "part {} of version {} is not told once",
+                            part.uid, older.version
+                        )));
+                    }
+                };
+                parts.push((part.uid, deleted));
+            }
+            versions.push((older, parts));
+        }
+        Ok(versions)
+    }
+}
+
+impl Older {
+    /// The versions before `head`, given oldest first.
+    pub(crate) fn of(
+        head: &Snapshot,
+        older: &[Arc<Snapshot>],
+        is_settled: impl Fn(&Chunk) -> bool,
+    ) -> Result<Vec<Self>> {
+        let stored = |chunk: &&Arc<Chunk>| chunk.is_stored() && is_settled(chunk);
+        let mut told: HashMap<u32, &RoaringBitmap> =
+            head.chunks.iter().filter(stored).map(|chunk| (chunk.uid(), chunk.deleted())).collect();
+        let mut after = head;
+        let mut entries = Vec::with_capacity(older.len());
+        for snapshot in older.iter().rev() {
+            let mut segments = Vec::new();
+            for chunk in snapshot.chunks.iter().filter(stored) {
+                let before = told.insert(chunk.uid(), chunk.deleted());
+                let meta = if before.is_none() { chunk.segment().map(|segment| segment.meta().clone()) } else { None };
+                let is_same = before.is_some_and(|before| before == chunk.deleted());
+                let deleted = (!is_same).then(|| Hex(write_deleted(chunk.deleted())));
+                segments.push(Part { uid: chunk.uid(), meta, deleted });
+            }
+            let has_schema = !Arc::ptr_eq(&snapshot.schema, &after.schema);
+            let schema = has_schema.then(|| write_schema(&snapshot.schema)).transpose()?.map(Hex);
+            entries.push(Self {
+                version: snapshot.version,
+                created: snapshot.created,
+                replays: segments.len() < snapshot.chunks.len(),
+                schema,
+                segments,
+            });
+            after = snapshot;
+        }
+        Ok(entries)
     }
 }
 
 impl SegmentEntry {
     pub(crate) fn deleted(&self) -> Result<RoaringBitmap> {
-        let deleted = RoaringBitmap::deserialize_from(&self.deleted[..])
-            .map_err(|e| corrupt(&format!("a set of deleted rows: {e}")))?;
-        match deleted.max() {
-            Some(row) if u64::from(row) >= self.meta.rows => Err(corrupt(&format!(
-                "row {row} of {} is deleted, which has {} rows",
-                segment_path(self.meta.id),
-                self.meta.rows
-            ))),
-            _ => Ok(deleted),
-        }
+        read_deleted(&self.meta, &self.deleted)
     }
 }
 
-pub(crate) fn write_deleted(deleted: &RoaringBitmap) -> Vec<u8> {
+fn read_deleted(meta: &SegmentMeta, bytes: &[u8]) -> Result<RoaringBitmap> {
+    let deleted =
+        RoaringBitmap::deserialize_from(bytes).map_err(|e| corrupt(&format!("a set of deleted rows: {e}")))?;
+    match deleted.max() {
+        Some(row) if u64::from(row) >= meta.rows => {
+            Err(corrupt(&format!("row {row} of {} is deleted, which has {} rows", segment_path(meta.id), meta.rows)))
+        }
+        _ => Ok(deleted),
+    }
+}
+
+fn write_deleted(deleted: &RoaringBitmap) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(deleted.serialized_size());
     deleted.serialize_into(&mut bytes).expect("a Vec takes every write");
     bytes
@@ -175,8 +289,8 @@ impl Manifest {
     /// The files of all segments.
     pub(crate) fn files(&self) -> impl Iterator<Item = String> {
         self.tables.values().flat_map(|table| {
-            let older = table.older.iter().flat_map(|version| &version.segments);
-            table.segments.iter().chain(older).map(|segment| segment_path(segment.meta.id))
+            let older = table.older.iter().flat_map(|version| &version.segments).filter_map(|part| part.meta.as_ref());
+            table.segments.iter().map(|segment| &segment.meta).chain(older).map(|meta| segment_path(meta.id))
         })
     }
 }

@@ -1,30 +1,29 @@
 //! Opening a database: the lock, the manifest, the segments, the log, and the files that nobody names.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use arrow::array::ArrayRef;
 use mvvd_core::{Error, ErrorKind, Result, TableSchema};
 use parking_lot::{Mutex, RwLock};
+use roaring::RoaringBitmap;
 
 use crate::cache::Cache;
 use crate::check::DamagedSegment;
-use crate::chunk::{Chunk, NUMBER_ID, key_id};
+use crate::chunk::{Born, Chunk, NUMBER_ID, key_id};
 use crate::database::Shared;
 use crate::disk::{Disk, Options, SEGMENTS, segment_path};
-use crate::encode::read_schema;
 use crate::fs::FileSystem;
 use crate::key::keys_of;
 use crate::log::{Added, Op, OpKind, TableLog, read_record};
-use crate::manifest::{MANIFEST, Manifest, SegmentEntry, TableEntry};
+use crate::manifest::{MANIFEST, Manifest, Parts, TableEntry};
 use crate::memory::Memory;
 use crate::segment::{Access, Segment, SegmentMeta};
-use crate::snapshot::{Place, Snapshot, now_micros};
-use crate::table::{Next, Table};
+use crate::snapshot::{Place, Snapshot};
+use crate::table::{Next, Table, Unsettled};
 use crate::unlock::{create_seal, open_seal};
-use crate::versions::VERSIONS_KEPT;
 use crate::wal::{Lsn, Wal};
 
 /// Name of the lock.
@@ -114,7 +113,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
     let is_lenient = findings.is_some();
     let cache = Arc::new(Cache::new(options.cache_bytes));
     let access = Access { seal: options.seal.clone(), cache, mode: options.mode };
-    let mut segments = Segments { fs: &fs, access: &access, damaged: is_lenient.then(Vec::new) };
+    let mut segments =
+        Segments { fs: &fs, access: &access, versions_kept: options.versions_kept, damaged: is_lenient.then(Vec::new) };
     let mut tables = BTreeMap::new();
     for (id, entry) in &manifest.tables {
         tables.insert(*id, Restored::of(&mut segments, *id, entry, manifest.replay_from)?);
@@ -161,6 +161,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         findings.orphans = if log_trouble.is_none() { orphans } else { Vec::new() };
         (findings.log, findings.records) = (log_trouble, records);
     }
+    let versions_kept = options.versions_kept;
     let memory = Memory::new(options.memory.clone());
     let disk = Arc::new(Disk {
         fs,
@@ -172,6 +173,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         next_table: AtomicU64::new(next_table),
         next_segment: AtomicU64::new(next_segment),
         forgotten: Mutex::default(),
+        held: Mutex::default(),
         trouble: Mutex::default(),
         wake: Arc::default(),
         _lock: lock,
@@ -187,7 +189,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         maintaining: Mutex::default(),
         disk: Some(disk),
         memory,
-        versions_kept: AtomicUsize::new(VERSIONS_KEPT),
+        versions_kept: AtomicUsize::new(versions_kept),
     })
 }
 
@@ -230,10 +232,12 @@ fn find_orphans(fs: &dyn FileSystem, named: &HashSet<String>) -> Result<(u64, Ve
     Ok((next, orphans))
 }
 
-/// Opens segments. Either all of them must be sound, or those that are not are left out and noted.
+/// Opens segments, for tables with so many versions. Either all of them must be sound, or those that are not are left
+/// out and noted.
 struct Segments<'a> {
     fs: &'a Arc<dyn FileSystem>,
     access: &'a Access,
+    versions_kept: usize,
     /// With the ids of their tables; none where all must be sound.
     damaged: Option<Vec<(u64, DamagedSegment)>>,
 }
@@ -256,47 +260,75 @@ impl Segments<'_> {
 }
 
 /// A table while its records are replayed.
+///
+/// The log is read from where the rows are not in segments, which may be before the manifest was written. Versions that
+/// the manifest knows have their segments from it, as those of the present version have lost rows since; their rows in
+/// the log are what replay has made of them when it comes by.
 struct Restored {
     name: String,
     schema: Arc<TableSchema>,
     version: u64,
     created: i64,
     chunks: Vec<Arc<Chunk>>,
-    older: Vec<Arc<Snapshot>>,
+    /// Oldest first.
+    older: Vec<Past>,
+    versions_kept: usize,
     next: Next,
     flushed_lsn: Lsn,
     last_lsn: Lsn,
-    unsettled: Vec<(u32, Lsn)>,
+    unsettled: Vec<Unsettled>,
+    /// The version in the manifest, and the first chunk that is not in it.
+    manifest: (u64, u32),
+    /// The record that makes the table, if it is in the log: what it has from then on is its first version.
+    created_lsn: Option<Lsn>,
+    /// Whether a segment is left out.
+    is_damaged: bool,
+}
+
+/// A version before the present one.
+struct Past {
+    snapshot: Snapshot,
+    /// Whether rows that are in the log are missing.
+    replays: bool,
 }
 
 impl Restored {
     fn of(segments: &mut Segments<'_>, id: u64, entry: &TableEntry, replay_from: Lsn) -> Result<Self> {
-        let schema = Arc::new(entry.schema()?);
-        // A segment that several versions have is opened once.
-        let mut open: BTreeMap<u64, Option<Arc<Segment>>> = BTreeMap::new();
-        let mut chunks_of = |parts: &[SegmentEntry], schema: &TableSchema| -> Result<Vec<Arc<Chunk>>> {
-            let mut chunks = Vec::with_capacity(parts.len());
-            for part in parts {
-                let deleted = part.deleted()?;
-                let segment = match open.get(&part.meta.id) {
-                    Some(segment) => segment.clone(),
-                    None => segments.open(id, &entry.name, part.meta.clone(), deleted.len())?,
-                };
-                open.insert(part.meta.id, segment.clone());
-                if let Some(segment) = segment {
-                    chunks.push(Arc::new(Chunk::stored_in(part.uid, key_id(schema), segment, deleted)));
-                }
+        let schema = Arc::new(entry.read_schema(&entry.schema)?);
+        let key = key_id(&schema);
+        let mut is_damaged = false;
+        // By the number of the chunk: what several versions have is opened once.
+        let mut open: HashMap<u32, Arc<Segment>> = HashMap::new();
+        let mut open_one = |uid: u32, meta: &SegmentMeta, deleted: &RoaringBitmap| -> Result<()> {
+            match segments.open(id, &entry.name, meta.clone(), deleted.len())? {
+                Some(segment) => drop(open.insert(uid, segment)),
+                None => is_damaged = true,
             }
-            Ok(chunks)
+            Ok(())
         };
-        let chunks = chunks_of(&entry.segments, &schema)?;
-        let mut older = Vec::with_capacity(entry.older.len());
-        for version in &entry.older {
-            let mut snapshot = Snapshot::empty(read_schema(&version.schema)?);
-            snapshot.chunks = chunks_of(&version.segments, &snapshot.schema)?;
-            (snapshot.version, snapshot.created) = (version.version, version.created);
-            older.push(Arc::new(snapshot));
+        let mut present = Vec::with_capacity(entry.segments.len());
+        for part in &entry.segments {
+            let deleted = part.deleted()?;
+            open_one(part.uid, &part.meta, &deleted)?;
+            present.push((part.uid, deleted));
         }
+        let past = entry.read_older(open_one)?;
+        let chunks_of = |parts: Parts| -> Vec<Arc<Chunk>> {
+            let chunk =
+                |(uid, deleted)| Some(Arc::new(Chunk::stored_in(uid, key, Arc::clone(open.get(&uid)?), deleted)));
+            parts.into_iter().filter_map(chunk).collect()
+        };
+        let mut older = Vec::with_capacity(past.len());
+        let mut schema_then = Arc::clone(&schema);
+        for (version, parts) in past {
+            if let Some(bytes) = &version.schema {
+                schema_then = Arc::new(entry.read_schema(&bytes.0)?);
+            }
+            let (schema, chunks) = (Arc::clone(&schema_then), chunks_of(parts));
+            let snapshot = Snapshot { version: version.version, created: version.created, schema, chunks };
+            older.push(Past { snapshot, replays: version.replays });
+        }
+        older.reverse();
         // The last record of the table may be long ago, and the log after it gone.
         let flushed_lsn = entry.flushed_lsn.max(Lsn(replay_from.0.saturating_sub(1)));
         Ok(Self {
@@ -304,21 +336,48 @@ impl Restored {
             schema,
             version: entry.version,
             created: entry.created,
-            chunks,
+            chunks: chunks_of(present),
             older,
+            versions_kept: segments.versions_kept,
             next: Next::starting_at(entry.next_uid, entry.next_number),
             flushed_lsn,
             last_lsn: flushed_lsn,
             unsettled: Vec::new(),
+            manifest: (entry.version, entry.next_uid),
+            created_lsn: None,
+            is_damaged,
         })
     }
 
-    fn finish(self, log: TableLog) -> Table {
-        let mut snapshot = Snapshot::empty(TableSchema::clone(&self.schema));
-        (snapshot.version, snapshot.created) = (self.version, self.created);
-        snapshot.chunks = self.chunks;
+    /// A table without rows that record `lsn` makes.
+    fn created(name: String, schema: TableSchema, created: i64, lsn: Lsn, versions_kept: usize) -> Self {
+        Self {
+            name,
+            schema: Arc::new(schema),
+            version: 0,
+            created,
+            chunks: Vec::new(),
+            older: Vec::new(),
+            versions_kept,
+            next: Next::starting_at(0, 0),
+            // Operations of the same record follow.
+            flushed_lsn: Lsn(lsn.0 - 1),
+            last_lsn: lsn,
+            unsettled: Vec::new(),
+            manifest: (0, 0),
+            created_lsn: Some(lsn),
+            is_damaged: false,
+        }
+    }
+
+    fn finish(mut self, log: TableLog) -> Table {
+        // A version that is not whole is none.
+        self.older.retain(|past| !past.replays && !self.is_damaged);
+        self.trim();
+        let present = self.present();
         let (uid, number) = self.next.numbers();
-        let table = Table::restored_with(snapshot, self.older, uid, number, log);
+        let older = self.older.into_iter().map(|past| Arc::new(past.snapshot)).collect();
+        let table = Table::restored_with(present, older, self.versions_kept, uid, number, log);
         let mut writer = table.writer();
         writer.flushed_lsn = self.flushed_lsn;
         writer.last_lsn = self.last_lsn;
@@ -327,10 +386,59 @@ impl Restored {
         table
     }
 
+    fn present(&self) -> Snapshot {
+        Snapshot {
+            version: self.version,
+            created: self.created,
+            schema: Arc::clone(&self.schema),
+            chunks: self.chunks.clone(),
+        }
+    }
+
+    fn trim(&mut self) {
+        let surplus = self.older.len().saturating_sub(self.versions_kept);
+        self.older.drain(..surplus);
+    }
+
+    /// Whether the manifest knows the version.
+    fn is_known(&self, version: u64) -> bool {
+        version <= self.manifest.0
+    }
+
+    /// The schema that rows of `version` are replayed with: it has all columns that a version which is kept asks for.
+    fn schema_at(&self, version: u64) -> Arc<TableSchema> {
+        let known = self.older.iter().take_while(|past| self.is_known(past.snapshot.version));
+        let mut known = known.map(|past| &past.snapshot).skip_while(|snapshot| snapshot.version < version);
+        match known.next() {
+            Some(snapshot) if self.is_known(version) => Arc::clone(&snapshot.schema),
+            _ => Arc::clone(&self.schema),
+        }
+    }
+
+    /// Before record `lsn` makes another version: what is there becomes an older one.
+    fn begin(&mut self, version: u64, lsn: Lsn) {
+        self.last_lsn = lsn;
+        if !self.is_known(version) && self.created_lsn != Some(lsn) {
+            self.older.push(Past { snapshot: self.present(), replays: false });
+            self.trim();
+        }
+    }
+
+    /// After a record has made `version`.
+    fn end(&mut self, version: u64, created: i64) {
+        if !self.is_known(version) {
+            (self.version, self.created) = (version, created);
+        } else if let Some(past) = self.older.iter_mut().find(|past| past.snapshot.version == version && past.replays) {
+            let replayed = self.chunks.iter().filter(|chunk| chunk.uid() >= self.manifest.1);
+            past.snapshot.chunks.extend(replayed.cloned());
+            past.replays = false;
+        }
+    }
+
     /// Marks the rows with these keys as deleted. Those that are gone already are in a manifest that is newer.
     fn delete(&mut self, keys: &ArrayRef) -> Result<()> {
-        let mut snapshot = Snapshot::empty(TableSchema::clone(&self.schema));
-        snapshot.chunks = std::mem::take(&mut self.chunks);
+        let snapshot = self.present();
+        self.chunks.clear();
         let mut places: Vec<Place> = Vec::with_capacity(keys.len());
         for key in keys_of(keys)? {
             places.extend(snapshot.find(&key)?);
@@ -339,7 +447,7 @@ impl Restored {
         Ok(())
     }
 
-    fn add(&mut self, columns: Vec<(u32, ArrayRef)>, rows: usize) -> Result<()> {
+    fn add(&mut self, version: u64, columns: Vec<(u32, ArrayRef)>, rows: usize) -> Result<()> {
         let key = key_id(&self.schema);
         if let Some((_, numbers)) = columns.iter().find(|(id, _)| *id == NUMBER_ID) {
             let numbers = keys_of(numbers)?;
@@ -347,10 +455,18 @@ impl Restored {
                 self.next.number_after(*last);
             }
         }
-        let chunk = Chunk::new(self.next.uid()?, key, rows, columns);
+        let chunk = Chunk::new(self.next.uid()?, key, rows, columns, Born::All(version));
         self.chunks.push(Arc::new(chunk));
-        let schema = Arc::clone(&self.schema);
+        let schema = self.schema_at(version);
         self.next.merge_small(&schema, &mut self.chunks, None)
+    }
+
+    fn add_segment(&mut self, segment: Arc<Segment>, lsn: Lsn) -> Result<()> {
+        let (uid, key) = (self.next.uid()?, key_id(&self.schema));
+        self.next.number_in(&segment)?;
+        self.unsettled.push(Unsettled { uid, segment: segment.meta().id, lsn });
+        self.chunks.push(Arc::new(Chunk::stored_in(uid, key, segment, RoaringBitmap::new())));
+        Ok(())
     }
 }
 
@@ -378,20 +494,8 @@ impl Replay<'_> {
         match op.kind {
             OpKind::Create { name, schema } => {
                 self.next_table = self.next_table.max(op.table + 1);
-                let table = Restored {
-                    name,
-                    schema: Arc::new(schema),
-                    version: 0,
-                    created: now_micros(),
-                    chunks: Vec::new(),
-                    older: Vec::new(),
-                    next: Next::starting_at(0, 0),
-                    // Operations of the same record follow.
-                    flushed_lsn: Lsn(lsn.0 - 1),
-                    last_lsn: lsn,
-                    unsettled: Vec::new(),
-                };
-                self.tables.insert(op.table, table);
+                let kept = self.segments.versions_kept;
+                self.tables.insert(op.table, Restored::created(name, schema, op.created, lsn, kept));
             }
             OpKind::Drop => {
                 self.tables.remove(&op.table);
@@ -406,38 +510,30 @@ impl Replay<'_> {
                 let Some(table) = self.tables.get_mut(&op.table).filter(|table| lsn > table.flushed_lsn) else {
                     return Ok(());
                 };
-                table.last_lsn = lsn;
+                table.begin(op.version, lsn);
                 match kind {
                     OpKind::Truncate => table.chunks.clear(),
-                    OpKind::Schema(schema) => table.schema = Arc::new(schema),
+                    OpKind::Schema(schema) if !table.is_known(op.version) => table.schema = Arc::new(schema),
                     OpKind::Rows { deleted, added } => {
                         if let Some(keys) = deleted {
                             table.delete(&keys)?;
                         }
                         for part in added {
                             match part {
-                                Added::Rows(columns, rows) => table.add(columns, rows)?,
+                                Added::Rows(columns, rows) => table.add(op.version, columns, rows)?,
                                 Added::Segment(meta) => {
                                     self.named.insert(segment_path(meta.id));
-                                    let uid = table.next.uid()?;
-                                    let opened = self.segments.open(op.table, &table.name, meta, 0)?;
-                                    let Some(segment) = opened else { continue };
-                                    table.next.number_in(&segment)?;
-                                    table.unsettled.push((uid, lsn));
-                                    let key = key_id(&table.schema);
-                                    table.chunks.push(Arc::new(Chunk::stored_in(
-                                        uid,
-                                        key,
-                                        segment,
-                                        roaring::RoaringBitmap::new(),
-                                    )));
+                                    match self.segments.open(op.table, &table.name, meta, 0)? {
+                                        Some(segment) => table.add_segment(segment, lsn)?,
+                                        None => table.is_damaged = true,
+                                    }
                                 }
                             }
                         }
                     }
-                    OpKind::Create { .. } | OpKind::Drop | OpKind::Rename(_) => {}
+                    OpKind::Schema(_) | OpKind::Create { .. } | OpKind::Drop | OpKind::Rename(_) => {}
                 }
-                table.version = table.version.max(op.version);
+                table.end(op.version, op.created);
             }
         }
         Ok(())

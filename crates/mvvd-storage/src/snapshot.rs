@@ -14,8 +14,6 @@ use crate::key::Key;
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) version: u64,
-    /// Counts how often the same rows were put into other chunks.
-    pub(crate) arrangement: u64,
     /// When the version was made, in microseconds since 1970.
     pub(crate) created: i64,
     pub(crate) schema: Arc<TableSchema>,
@@ -34,7 +32,7 @@ pub struct Place {
 impl Snapshot {
     /// A table without rows.
     pub(crate) fn empty(schema: TableSchema) -> Self {
-        Self { version: 0, arrangement: 0, created: now_micros(), schema: Arc::new(schema), chunks: Vec::new() }
+        Self { version: 0, created: now_micros(), schema: Arc::new(schema), chunks: Vec::new() }
     }
 
     /// Number of this version; every committed change adds one.
@@ -55,6 +53,16 @@ impl Snapshot {
     /// The chunks, each sorted by key; their ranges of keys may overlap.
     pub fn chunks(&self) -> &[Arc<Chunk>] {
         &self.chunks
+    }
+
+    /// The version after this one, made now, with the same rows so far.
+    pub(crate) fn next(&self) -> Self {
+        Self { version: self.version + 1, created: now_micros(), ..self.clone() }
+    }
+
+    /// Whether some rows are only in memory and in the log.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.chunks.iter().rev().any(|chunk| !chunk.is_stored())
     }
 
     /// Number of rows that are not deleted.

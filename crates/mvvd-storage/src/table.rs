@@ -1,6 +1,6 @@
 //! One table: chunks sorted by key, one writer at a time, snapshots for readers.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
@@ -8,12 +8,13 @@ use mvvd_core::{Error, Ordinal, Result, RowId, TableSchema};
 use parking_lot::{Mutex, MutexGuard};
 use roaring::RoaringBitmap;
 
-use crate::chunk::{Chunk, MERGED_ROWS_MAX, Merge, NUMBER_ID, batch_bytes, key_id};
+use crate::chunk::{Born, Chunk, MERGED_ROWS_MAX, Merge, NUMBER_ID, batch_bytes, key_id};
 use crate::key::{KeyColumn, KeyRef};
 use crate::log::{Change, Commit, TableLog};
 use crate::memory::{Memory, Taken};
+use crate::moves::Moves;
 use crate::segment::Segment;
-use crate::snapshot::{Place, Snapshot, now_micros};
+use crate::snapshot::{Place, Snapshot};
 use crate::validate::validate;
 use crate::versions::{VERSIONS_KEPT, Versions};
 use crate::wal::Lsn;
@@ -21,7 +22,7 @@ use crate::wal::Lsn;
 /// A table. Writes are atomic: a reader sees all of a change or nothing of it.
 #[derive(Debug)]
 pub struct Table {
-    /// What readers see: changes that are as durable as the database promises.
+    /// What readers see, changes that are as durable as the database promises; and what they will see.
     versions: Arc<Versions>,
     /// The single writer holds this from its first check to the record in the log.
     writer: Mutex<Writer>,
@@ -35,6 +36,8 @@ pub struct Table {
 pub(crate) struct Writer {
     /// The newest version, durable or about to be.
     pub(crate) head: Arc<Snapshot>,
+    /// That one and those before it.
+    versions: Arc<Versions>,
     /// Chunks of the head that must stay as they are, because they are being written to a segment.
     pub(crate) frozen: usize,
     pub(crate) next_uid: u32,
@@ -43,11 +46,21 @@ pub(crate) struct Writer {
     pub(crate) last_lsn: Lsn,
     /// Changes up to this record are in segments.
     pub(crate) flushed_lsn: Lsn,
-    /// Segments that a record after `flushed_lsn` names, by chunk: replay adds them, so no manifest may name them, nor
-    /// may a compaction put others in their place.
-    pub(crate) unsettled: Vec<(u32, Lsn)>,
+    /// Segments that a record after `flushed_lsn` names: replay adds them, so no manifest may name them, nor may a
+    /// compaction put others in their place.
+    pub(crate) unsettled: Vec<Unsettled>,
     /// Where rows went when their chunks were written to segments: old chunk to new row, by ordinal. The last few.
     moved: VecDeque<HashMap<u32, Vec<u64>>>,
+}
+
+/// A segment that the log names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unsettled {
+    /// Its chunk.
+    pub(crate) uid: u32,
+    pub(crate) segment: u64,
+    /// The record that names it.
+    pub(crate) lsn: Lsn,
 }
 
 /// How many rearrangements a running statement may miss.
@@ -55,13 +68,15 @@ const MOVES_KEPT: usize = 8;
 /// A chunk in memory that has more than this share of deleted rows is copied when memory is short.
 const WORN_SHARE: f64 = 0.1;
 /// A row that did not move: it was deleted.
-const GONE: u64 = u64::MAX;
+pub(crate) const GONE: u64 = u64::MAX;
 
 /// Part of a table on its way to segments.
 pub(crate) struct Frozen {
     pub(crate) snapshot: Arc<Snapshot>,
     /// The chunks in memory.
     pub(crate) chunks: Vec<Arc<Chunk>>,
+    /// Versions before it that have chunks in memory, oldest first.
+    pub(crate) older: Vec<Arc<Snapshot>>,
     /// They hold all changes up to this record.
     pub(crate) lsn: Lsn,
 }
@@ -85,20 +100,23 @@ impl Table {
 
     /// A table as it was found on disk.
     pub(crate) fn restored(snapshot: Snapshot, next_uid: u32, next_number: u64, log: TableLog) -> Self {
-        Self::restored_with(snapshot, Vec::new(), next_uid, next_number, log)
+        Self::restored_with(snapshot, Vec::new(), VERSIONS_KEPT, next_uid, next_number, log)
     }
 
-    /// As [`Table::restored`], with versions before the present one, oldest first.
+    /// As [`Table::restored`], with versions before the present one, oldest first, of which `kept` are kept.
     pub(crate) fn restored_with(
         snapshot: Snapshot,
         older: Vec<Arc<Snapshot>>,
+        kept: usize,
         next_uid: u32,
         next_number: u64,
         log: TableLog,
     ) -> Self {
         let head = Arc::new(snapshot);
+        let versions = Arc::new(Versions::new(Arc::clone(&head), older, kept));
         let writer = Writer {
-            head: Arc::clone(&head),
+            head,
+            versions: Arc::clone(&versions),
             frozen: 0,
             next_uid,
             next_number,
@@ -107,7 +125,6 @@ impl Table {
             unsettled: Vec::new(),
             moved: VecDeque::new(),
         };
-        let versions = Arc::new(Versions::new(head, older, VERSIONS_KEPT));
         Self { versions, writer: Mutex::new(writer), log, memory: OnceLock::new() }
     }
 
@@ -123,7 +140,7 @@ impl Table {
 
     /// The versions that are kept, oldest first; the last one is the present one.
     pub fn versions(&self) -> Vec<Arc<Snapshot>> {
-        self.versions.all()
+        self.versions.seen()
     }
 
     /// Keeps so many versions beside the present one. A version that is kept holds rows that were deleted since.
@@ -172,14 +189,14 @@ impl Table {
 
         // Everything that can fail comes before the first change.
         let mut next = writer.next();
-        let added = next.chunks_of(schema, &batches)?;
+        let added = next.chunks_of(schema, &batches, before.version + 1)?;
         let mut chunks = delete_places(&before.chunks, &places, writer.frozen);
         check_keys(schema, &chunks, &added)?;
         let deleted = if places.is_empty() { None } else { Some(before.take_keys(&places)?) };
         let added = self.log.store_bulk(schema, added, &mut next)?;
         chunks.extend(added.iter().cloned());
         next.merge_small(schema, &mut chunks, self.memory.get())?;
-        let snapshot = Snapshot { version: before.version + 1, chunks, ..Snapshot::clone(&before) };
+        let snapshot = Snapshot { chunks, ..before.next() };
         // From now on it is the chunks that hold the memory.
         drop(taken);
         self.account(&snapshot);
@@ -203,9 +220,7 @@ impl Table {
     /// Makes the table part of a database, whose account its rows in memory are on.
     pub(crate) fn belongs_to(&self, memory: &Arc<Memory>) {
         let memory = self.memory.get_or_init(|| Arc::clone(memory));
-        self.versions().iter().chain([&self.head()]).for_each(|snapshot| {
-            snapshot.chunks.iter().for_each(|chunk| chunk.account(memory));
-        });
+        self.versions.all().iter().flat_map(|snapshot| &snapshot.chunks).for_each(|chunk| chunk.account(memory));
     }
 
     /// Whether [`Table::replace`] may wait for a file or for background work, as far as can be told now; if not, it only
@@ -220,42 +235,26 @@ impl Table {
     /// Deletes every row.
     pub fn truncate(&self) -> Result<Commit> {
         let mut writer = self.writer.lock();
-        let lsn = self.log.append(writer.head.version + 1, &Change::Truncate)?;
-        Ok(self.truncated(&mut writer, lsn))
+        let (next, snapshot) = (writer.next(), writer.truncated());
+        self.commit(&mut writer, next, snapshot, &Change::Truncate)
     }
 
     /// Changes the schema; `change` sees the current one. Rows keep their values: columns are known by id.
     pub fn alter(&self, change: impl FnOnce(&TableSchema) -> Result<TableSchema>) -> Result<Commit> {
         let mut writer = self.writer.lock();
         let schema = Arc::new(change(&writer.head.schema)?);
-        let lsn = self.log.append(writer.head.version + 1, &Change::Schema(&schema))?;
-        Ok(self.altered(&mut writer, schema, lsn))
-    }
-
-    /// The next version, without rows, once that is in the log.
-    pub(crate) fn truncated(&self, writer: &mut Writer, lsn: Option<Lsn>) -> Commit {
-        let next = writer.next();
-        let snapshot =
-            Snapshot { version: writer.head.version + 1, chunks: Vec::new(), ..Snapshot::clone(&writer.head) };
-        self.advance(writer, next, snapshot, lsn, &Change::Truncate)
-    }
-
-    /// The next version, with another schema, once that is in the log.
-    pub(crate) fn altered(&self, writer: &mut Writer, schema: Arc<TableSchema>, lsn: Option<Lsn>) -> Commit {
-        let next = writer.next();
-        let snapshot =
-            Snapshot { version: writer.head.version + 1, schema: Arc::clone(&schema), ..Snapshot::clone(&writer.head) };
-        self.advance(writer, next, snapshot, lsn, &Change::Schema(&schema))
+        let (next, snapshot) = (writer.next(), writer.altered(&schema));
+        self.commit(&mut writer, next, snapshot, &Change::Schema(&schema))
     }
 
     /// Records a change and makes its snapshot the head.
     fn commit(&self, writer: &mut Writer, next: Next, snapshot: Snapshot, change: &Change) -> Result<Commit> {
-        let lsn = self.log.append(snapshot.version, change)?;
+        let lsn = self.log.append(&snapshot, change)?;
         Ok(self.advance(writer, next, snapshot, lsn, change))
     }
 
     /// Makes the snapshot of a recorded change the head.
-    fn advance(
+    pub(crate) fn advance(
         &self,
         writer: &mut Writer,
         next: Next,
@@ -263,14 +262,16 @@ impl Table {
         lsn: Option<Lsn>,
         change: &Change,
     ) -> Commit {
-        let snapshot = Arc::new(Snapshot { created: now_micros(), ..snapshot });
+        let snapshot = Arc::new(snapshot);
         if let Some(lsn) = lsn {
             writer.recorded(lsn, change);
         }
         writer.head = Arc::clone(&snapshot);
         writer.next_uid = next.uid;
         writer.next_number = next.number;
-        Commit::new(&self.log, lsn, &self.versions, snapshot)
+        let version = snapshot.version;
+        self.versions.push(snapshot);
+        Commit::new(&self.log, lsn, &self.versions, version)
     }
 
     /// The rows of a statement that is about to change them, all columns, in this order.
@@ -297,7 +298,9 @@ impl Table {
         assert_eq!(writer.frozen, 0, "one flush at a time: the end of the first one would thaw the second one's rows");
         writer.frozen = writer.head.chunks.len();
         let chunks = writer.head.chunks.iter().filter(|chunk| !chunk.is_stored()).cloned().collect();
-        Frozen { snapshot: Arc::clone(&writer.head), chunks, lsn: writer.last_lsn }
+        let mut older = self.versions.all();
+        older.retain(|snapshot| snapshot.version < writer.head.version && snapshot.has_unflushed());
+        Frozen { snapshot: Arc::clone(&writer.head), chunks, older, lsn: writer.last_lsn }
     }
 
     /// Lets chunks in memory be merged again.
@@ -305,75 +308,39 @@ impl Table {
         self.writer.lock().frozen = 0;
     }
 
-    /// Puts segments in the place of the chunks whose rows they hold.
+    /// Puts segments in the place of the chunks whose rows they hold. `flushed` is the record up to which everything is
+    /// in segments now.
     ///
-    /// `sources` says for each row of the segments, in order, which chunk and ordinal it was. Rows that were deleted
-    /// since `old` was read are deleted in the segments too. `flushed` is the record up to which everything is in
-    /// segments now.
-    pub(crate) fn install(
-        &self,
-        old: &[Arc<Chunk>],
-        sources: &[(usize, usize)],
-        segments: Vec<Arc<Segment>>,
-        flushed: Option<Lsn>,
-    ) -> Result<()> {
+    /// Rows that were deleted since `moves` was made are deleted in the segments too. Versions that `moves` does not
+    /// speak of keep their chunks.
+    pub(crate) fn install(&self, mut moves: Moves, flushed: Option<Lsn>) -> Result<()> {
         let mut writer = self.writer.lock();
         let head = Arc::clone(&writer.head);
         let key = key_id(&head.schema);
         let mut next = writer.next();
-        let mut moved: Vec<Vec<u64>> = old.iter().map(|chunk| vec![GONE; chunk.len()]).collect();
-        let mut added = Vec::with_capacity(segments.len());
-        let mut rest = sources;
-        for segment in segments {
-            let (here, after) = rest.split_at(segment.rows());
-            rest = after;
-            let chunk = Chunk::stored_in(next.uid()?, key, segment, RoaringBitmap::new());
-            for (ordinal, &(from, row)) in here.iter().enumerate() {
-                moved[from][row] = chunk.row_id(ordinal).0;
-            }
-            added.push(chunk);
-        }
-        // A truncated table has none of them left: nothing to install.
-        let current: HashMap<u32, &Arc<Chunk>> = head.chunks.iter().map(|chunk| (chunk.uid(), chunk)).collect();
-        let mut late: HashMap<u32, Vec<Ordinal>> = HashMap::new();
-        for (chunk, rows) in old.iter().zip(&moved) {
-            let gone = match current.get(&chunk.uid()) {
-                Some(now) => now.deleted() - chunk.deleted(),
-                None => (0..chunk.len() as u32).collect(),
-            };
-            for row in gone {
-                let to = rows[row as usize];
-                if to != GONE {
-                    late.entry((to >> 32) as u32).or_default().push(to as Ordinal);
-                }
+        let segments = std::mem::take(&mut moves.segments);
+        let chunk_of = |segment| Ok(Arc::new(Chunk::stored_in(next.uid()?, key, segment, RoaringBitmap::new())));
+        let chunks = segments.into_iter().map(chunk_of).collect::<Result<Vec<Arc<Chunk>>>>()?;
+        let mut rearranged = Vec::new();
+        for snapshot in self.versions.all() {
+            let is_head = snapshot.version == head.version;
+            if let Some(chunks) = moves.applied_to(&snapshot, &chunks, is_head) {
+                rearranged.push(Arc::new(Snapshot { chunks, ..Snapshot::clone(&snapshot) }));
             }
         }
-        let replaced: HashMap<u32, ()> = old.iter().map(|chunk| (chunk.uid(), ())).collect();
-        let mut added: Vec<Arc<Chunk>> = added
-            .into_iter()
-            .map(|chunk| match late.remove(&chunk.uid()) {
-                Some(ordinals) => Arc::new(chunk.with_deleted(ordinals)),
-                None => Arc::new(chunk),
-            })
-            .filter(|chunk| chunk.live() > 0)
-            .collect();
-        let mut chunks = Vec::with_capacity(head.chunks.len() + added.len());
-        for chunk in &head.chunks {
-            if replaced.contains_key(&chunk.uid()) {
-                chunks.append(&mut added);
-            } else {
-                chunks.push(Arc::clone(chunk));
-            }
+        if let Some(head) = rearranged.last().filter(|snapshot| snapshot.version == head.version) {
+            writer.head = Arc::clone(head);
         }
+        let used: HashSet<u32> = rearranged.iter().flat_map(|snapshot| &snapshot.chunks).map(|c| c.uid()).collect();
+        let unused = chunks.iter().filter(|chunk| !used.contains(&chunk.uid()));
+        self.versions.drop_segments(unused.filter_map(|chunk| Some(chunk.segment()?.meta().id)));
+        self.versions.replace(rearranged);
         writer.next_uid = next.uid;
-        writer.note_moves(old.iter().map(|chunk| chunk.uid()).zip(moved).collect());
+        writer.note_moves(moves.into_row_ids(&chunks));
         writer.frozen = 0;
         if let Some(lsn) = flushed {
             writer.settle(lsn);
         }
-        writer.head = Arc::new(Snapshot { arrangement: head.arrangement + 1, chunks, ..Snapshot::clone(&head) });
-        // Readers get the new arrangement with the next change that becomes durable, or now, if there is none under way.
-        self.versions.rearrange(&writer.head);
         Ok(())
     }
 
@@ -389,8 +356,8 @@ impl Table {
                 return Ok(());
             }
             let merge = Merge::new(&head.schema, std::slice::from_ref(chunk))?;
-            let (mut next, rows) = (writer.next(), merge.sources().len());
-            let copy = Chunk::new(next.uid()?, key_id(&head.schema), rows, merge.columns(0..rows)?);
+            let mut next = writer.next();
+            let copy = merge.chunk(next.uid()?, 0..merge.sources().len())?;
             let mut to = vec![GONE; chunk.len()];
             for (ordinal, &(_, row)) in merge.sources().iter().enumerate() {
                 to[row] = copy.row_id(ordinal).0;
@@ -399,10 +366,10 @@ impl Table {
             writer.next_uid = next.uid;
             let mut chunks = head.chunks.clone();
             chunks[i] = Arc::new(copy);
-            let squeezed = Snapshot { arrangement: head.arrangement + 1, chunks, ..Snapshot::clone(&head) };
+            let squeezed = Snapshot { chunks, ..Snapshot::clone(&head) };
             self.account(&squeezed);
             writer.head = Arc::new(squeezed);
-            self.versions.rearrange(&writer.head);
+            self.versions.replace(vec![Arc::clone(&writer.head)]);
             Ok(())
         });
         if !moved.is_empty() {
@@ -413,7 +380,32 @@ impl Table {
 
     /// Lets go of versions before the present one that have rows which are only in memory.
     pub(crate) fn forget_versions_in_memory(&self) {
-        self.versions.forget(|snapshot| snapshot.chunks.iter().any(|chunk| !chunk.is_stored()));
+        self.versions.forget_unflushed();
+    }
+
+    /// Whether some rows, of whatever version, are only in memory and in the log.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        self.versions.has_unflushed()
+    }
+
+    /// All versions, those that readers do not see yet included; the last one is the newest.
+    pub(crate) fn all_versions(&self) -> Vec<Arc<Snapshot>> {
+        self.versions.all()
+    }
+
+    /// How many versions are kept beside the present one.
+    pub(crate) fn versions_kept(&self) -> usize {
+        self.versions.kept()
+    }
+
+    /// Whether there are segments that no version has any more.
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.versions.has_dropped()
+    }
+
+    /// The segments that no version has any more; each is told once.
+    pub(crate) fn take_dropped(&self) -> BTreeSet<u64> {
+        self.versions.take_dropped()
     }
 
     /// The same table, recorded in a log from now on. `chunks` hold the rows it has.
@@ -440,19 +432,18 @@ impl Table {
     /// The chunks on disk that may be rewritten.
     pub(crate) fn settled_chunks(&self) -> Vec<Arc<Chunk>> {
         let writer = self.writer.lock();
-        writer.head.chunks.iter().filter(|chunk| chunk.is_stored() && writer.is_settled(chunk)).cloned().collect()
+        let has_unflushed = writer.has_unflushed();
+        let is_settled = |chunk: &Chunk| !has_unflushed || writer.is_settled(chunk);
+        writer.head.chunks.iter().filter(|chunk| chunk.is_stored() && is_settled(chunk)).cloned().collect()
     }
 
     /// Number of segments that wait for a flush of the changes before them.
     pub(crate) fn unsettled(&self) -> usize {
         let writer = self.writer.lock();
+        if !writer.has_unflushed() {
+            return 0;
+        }
         writer.head.chunks.iter().filter(|chunk| !writer.is_settled(chunk)).count()
-    }
-
-    /// Shows readers the newest arrangement of the rows that they see already.
-    pub(crate) fn refresh(&self) {
-        let writer = self.writer.lock();
-        self.versions.rearrange(&writer.head);
     }
 
     /// Rows and bytes.
@@ -471,14 +462,24 @@ fn unflushed_bytes(head: &Snapshot) -> usize {
 }
 
 impl Writer {
-    /// Whether some rows are only in memory and in the log.
+    /// Whether some rows, of whatever version, are only in memory and in the log.
     pub(crate) fn has_unflushed(&self) -> bool {
-        self.head.chunks.iter().any(|chunk| !chunk.is_stored())
+        self.versions.has_unflushed()
     }
 
-    /// Whether replay has no part in the chunk.
+    /// Whether replay has no part in the chunk, of a table that has unflushed rows; if it has none, that holds for all.
     pub(crate) fn is_settled(&self, chunk: &Chunk) -> bool {
-        !self.has_unflushed() || self.unsettled.iter().all(|(uid, _)| *uid != chunk.uid())
+        self.unsettled.iter().all(|unsettled| unsettled.uid != chunk.uid())
+    }
+
+    /// The next version, without rows.
+    pub(crate) fn truncated(&self) -> Snapshot {
+        Snapshot { chunks: Vec::new(), ..self.head.next() }
+    }
+
+    /// The next version, with another schema.
+    pub(crate) fn altered(&self, schema: &Arc<TableSchema>) -> Snapshot {
+        Snapshot { schema: Arc::clone(schema), ..self.head.next() }
     }
 
     /// Takes note of the record of a change, before the change becomes the head.
@@ -489,15 +490,16 @@ impl Writer {
         }
         self.last_lsn = lsn;
         if let Change::Rows { added, .. } = change {
-            let stored = added.iter().filter(|chunk| chunk.is_stored());
-            self.unsettled.extend(stored.map(|chunk| (chunk.uid(), lsn)));
+            let unsettled =
+                |chunk: &Arc<Chunk>| Some(Unsettled { uid: chunk.uid(), segment: chunk.segment()?.meta().id, lsn });
+            self.unsettled.extend(added.iter().filter_map(unsettled));
         }
     }
 
     /// All changes up to this record are in segments.
     fn settle(&mut self, lsn: Lsn) {
         self.flushed_lsn = self.flushed_lsn.max(lsn);
-        self.unsettled.retain(|(_, named)| *named > self.flushed_lsn);
+        self.unsettled.retain(|unsettled| unsettled.lsn > self.flushed_lsn);
     }
 
     /// Remembers where rows went, for statements that have read them already.
@@ -566,8 +568,8 @@ impl Next {
         Ok(uid)
     }
 
-    /// The rows of `batches` as chunks in key order. Keys that come twice are an error.
-    fn chunks_of(&mut self, schema: &TableSchema, batches: &[RecordBatch]) -> Result<Vec<Arc<Chunk>>> {
+    /// The rows of `batches`, which come with `version`, as chunks in key order. Keys that come twice are an error.
+    fn chunks_of(&mut self, schema: &TableSchema, batches: &[RecordBatch], version: u64) -> Result<Vec<Arc<Chunk>>> {
         let key = key_id(schema);
         let mut chunks = Vec::with_capacity(batches.len());
         for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
@@ -578,7 +580,7 @@ impl Next {
                 columns.push((NUMBER_ID, Arc::new(UInt64Array::from_iter_values(self.number..end))));
                 self.number = end;
             }
-            chunks.push(Arc::new(Chunk::new(self.uid()?, key, batch.num_rows(), columns)));
+            chunks.push(Arc::new(Chunk::new(self.uid()?, key, batch.num_rows(), columns, Born::All(version))));
         }
         if is_in_order(&chunks)? {
             return Ok(chunks);
@@ -589,8 +591,7 @@ impl Next {
         let mut sorted = Vec::with_capacity(chunks.len());
         for start in (0..rows).step_by(MERGED_ROWS_MAX) {
             let range = start..(start + MERGED_ROWS_MAX).min(rows);
-            let count = range.len();
-            sorted.push(Arc::new(Chunk::new(self.uid()?, key, count, merge.columns(range)?)));
+            sorted.push(Arc::new(merge.chunk(self.uid()?, range)?));
         }
         check_distinct(schema, &sorted)?;
         Ok(sorted)
@@ -620,8 +621,7 @@ impl Next {
         }
         if chunks.len() - start > 1 && memory.is_none_or(|memory| memory.has(bytes)) {
             let merged = Merge::new(schema, &chunks[start..])?;
-            let columns = merged.columns(0..merged.sources().len())?;
-            let merged = Chunk::new(self.uid()?, key_id(schema), merged.sources().len(), columns);
+            let merged = merged.chunk(self.uid()?, 0..merged.sources().len())?;
             chunks.truncate(start);
             chunks.push(Arc::new(merged));
         }

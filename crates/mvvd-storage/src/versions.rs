@@ -1,6 +1,6 @@
-//! The versions of a table that readers can ask for: the present one, and the last few before it.
+//! The versions of a table: the present one, the last few before it, and those that are not durable yet.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use mvvd_core::{Error, Result};
@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 /// Versions that are kept beside the present one if nothing is said.
 pub const VERSIONS_KEPT: usize = 10;
 
-/// What readers see.
+/// Every version of a table that somebody may ask for.
 #[derive(Debug)]
 pub(crate) struct Versions {
     state: RwLock<State>,
@@ -19,60 +19,88 @@ pub(crate) struct Versions {
 
 #[derive(Debug)]
 struct State {
+    /// From the oldest that is kept to the newest, which the next change builds on. Never empty.
+    chain: VecDeque<Arc<Snapshot>>,
+    /// The newest of them that readers see: those after it are not known to be durable.
     current: Arc<Snapshot>,
-    /// Oldest first.
-    older: VecDeque<Arc<Snapshot>>,
     kept: usize,
+    /// Segments that no version has any more.
+    dropped: BTreeSet<u64>,
 }
 
 impl Versions {
+    /// With versions before the present one, oldest first.
     pub(crate) fn new(current: Arc<Snapshot>, older: Vec<Arc<Snapshot>>, kept: usize) -> Self {
-        Self { state: RwLock::new(State { current, older: older.into(), kept }) }
+        let mut chain = VecDeque::from(older);
+        chain.push_back(Arc::clone(&current));
+        Self { state: RwLock::new(State { chain, current, kept, dropped: BTreeSet::new() }) }
     }
 
     pub(crate) fn current(&self) -> Arc<Snapshot> {
         Arc::clone(&self.state.read().current)
     }
 
-    /// Makes a durable snapshot the present one, unless a newer one is.
-    pub(crate) fn publish(&self, snapshot: &Arc<Snapshot>) {
+    /// Adds the newest version, which readers do not see yet.
+    pub(crate) fn push(&self, snapshot: Arc<Snapshot>) {
+        self.state.write().chain.push_back(snapshot);
+    }
+
+    /// Makes a durable version the present one, unless a newer one is.
+    pub(crate) fn publish(&self, version: u64) {
         let mut state = self.state.write();
-        if snapshot.version > state.current.version {
-            let before = std::mem::replace(&mut state.current, Arc::clone(snapshot));
-            state.older.push_back(before);
+        if version > state.current.version {
+            let found = state.find(version).expect("versions after the present one are kept");
+            state.current = found;
             state.trim();
         }
     }
 
-    /// Shows the rows of the present version in their new arrangement.
-    pub(crate) fn rearrange(&self, head: &Arc<Snapshot>) {
+    /// Puts versions in the place of those with the same number: the same rows in other chunks.
+    pub(crate) fn replace(&self, rearranged: Vec<Arc<Snapshot>>) {
+        let mut by_version: HashMap<u64, Arc<Snapshot>> =
+            rearranged.into_iter().map(|snapshot| (snapshot.version, snapshot)).collect();
         let mut state = self.state.write();
-        if state.current.version == head.version && state.current.arrangement < head.arrangement {
-            state.current = Arc::clone(head);
+        for snapshot in &mut state.chain {
+            if let Some(rearranged) = by_version.remove(&snapshot.version) {
+                *snapshot = rearranged;
+            }
         }
+        let version = state.current.version;
+        state.current = state.find(version).expect("the present version is kept");
     }
 
     /// The table as it was at `version`.
     pub(crate) fn at(&self, version: u64) -> Result<Arc<Snapshot>> {
         let state = self.state.read();
-        let found = state.older.iter().chain([&state.current]).find(|snapshot| snapshot.version == version);
-        found.map(Arc::clone).ok_or_else(|| {
-            let kept: Vec<String> =
-                state.older.iter().chain([&state.current]).map(|snapshot| snapshot.version.to_string()).collect();
+        state.find(version).filter(|_| version <= state.current.version).ok_or_else(|| {
+            let kept: Vec<String> = state.seen().map(|snapshot| snapshot.version.to_string()).collect();
             Error::not_found(format!("version {version} is not kept"))
                 .with_hint(format!("there are {}", kept.join(", ")))
         })
     }
 
-    /// All versions that are kept, oldest first; the last one is the present one.
-    pub(crate) fn all(&self) -> Vec<Arc<Snapshot>> {
-        let state = self.state.read();
-        state.older.iter().chain([&state.current]).map(Arc::clone).collect()
+    /// The versions that readers can ask for, oldest first; the last one is the present one.
+    pub(crate) fn seen(&self) -> Vec<Arc<Snapshot>> {
+        self.state.read().seen().map(Arc::clone).collect()
     }
 
-    /// Lets go of versions before the present one.
-    pub(crate) fn forget(&self, which: impl Fn(&Snapshot) -> bool) {
-        self.state.write().older.retain(|snapshot| !which(snapshot));
+    /// As [`Versions::seen`], and those that readers do not see yet. The last one is the newest.
+    pub(crate) fn all(&self) -> Vec<Arc<Snapshot>> {
+        self.state.read().chain.iter().map(Arc::clone).collect()
+    }
+
+    /// Whether some version has rows that are only in memory and in the log.
+    pub(crate) fn has_unflushed(&self) -> bool {
+        // The newest rows of the newest version first: they are where most are found.
+        self.state.read().chain.iter().rev().any(|snapshot| snapshot.has_unflushed())
+    }
+
+    /// Lets go of versions before the present one that have rows which are only in memory. For tables without files:
+    /// those with files move such rows to segments.
+    pub(crate) fn forget_unflushed(&self) {
+        let mut state = self.state.write();
+        let current = state.current.version;
+        state.chain.retain(|snapshot| snapshot.version >= current || !snapshot.has_unflushed());
     }
 
     pub(crate) fn keep(&self, kept: usize) {
@@ -80,11 +108,52 @@ impl Versions {
         state.kept = kept;
         state.trim();
     }
+
+    /// How many versions are kept beside the present one.
+    pub(crate) fn kept(&self) -> usize {
+        self.state.read().kept
+    }
+
+    /// Takes note of segments that no version has any more.
+    pub(crate) fn drop_segments(&self, segments: impl IntoIterator<Item = u64>) {
+        self.state.write().dropped.extend(segments);
+    }
+
+    /// Whether there are segments that no version has any more.
+    pub(crate) fn has_dropped(&self) -> bool {
+        !self.state.read().dropped.is_empty()
+    }
+
+    /// The segments that no version has any more; each is told once.
+    pub(crate) fn take_dropped(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.state.write().dropped)
+    }
 }
 
 impl State {
+    fn find(&self, version: u64) -> Option<Arc<Snapshot>> {
+        let at = self.chain.partition_point(|snapshot| snapshot.version < version);
+        self.chain.get(at).filter(|snapshot| snapshot.version == version).map(Arc::clone)
+    }
+
+    fn seen(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
+        self.chain.iter().take_while(|snapshot| snapshot.version <= self.current.version)
+    }
+
     fn trim(&mut self) {
-        let surplus = self.older.len().saturating_sub(self.kept);
-        self.older.drain(..surplus);
+        let older = self.chain.partition_point(|snapshot| snapshot.version < self.current.version);
+        for _ in self.kept..older {
+            let Some(gone) = self.chain.pop_front() else { return };
+            // Rows that go do not come back: what the next version does not have, none after it has.
+            let next = &self.chain[0].chunks;
+            for (i, chunk) in gone.chunks.iter().enumerate() {
+                let Some(segment) = chunk.segment() else { continue };
+                let stays = next.get(i).is_some_and(|there| there.uid() == chunk.uid())
+                    || next.iter().any(|there| there.uid() == chunk.uid());
+                if !stays {
+                    self.dropped.insert(segment.meta().id);
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A database on disk against a plain map: reopened, flushed, compacted, crashed at every step, and damaged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type};
@@ -21,6 +21,8 @@ use crate::storage::Storage;
 pub(crate) type Rows = BTreeMap<i64, String>;
 /// Tables by name.
 pub(crate) type Model = BTreeMap<String, Rows>;
+/// Their rows at each version that is kept.
+type Past = BTreeMap<String, BTreeMap<u64, Rows>>;
 
 pub(crate) fn schema() -> TableSchema {
     let vector = VectorType::new(VectorKind::Dense, 4).unwrap();
@@ -76,6 +78,20 @@ pub(crate) fn content(database: &Database) -> Result<Model> {
         model.insert(name, rows);
     }
     Ok(model)
+}
+
+/// All versions that readers can ask for.
+fn past(database: &Database) -> Result<Past> {
+    let mut past = Past::new();
+    for (name, table) in database.tables() {
+        let mut versions = BTreeMap::new();
+        for snapshot in table.versions() {
+            assert_eq!(table.at(snapshot.version()).unwrap().version(), snapshot.version());
+            versions.insert(snapshot.version(), rows_of(&snapshot)?);
+        }
+        past.insert(name, versions);
+    }
+    Ok(past)
 }
 
 /// All rows of a snapshot. The text is followed by the values of added columns, as in `text|column=7`.
@@ -205,6 +221,44 @@ impl Step {
         Some(next)
     }
 
+    /// What the step makes of the versions, if it makes `model` of the tables.
+    fn apply_past(&self, past: &Past, model: &Model, kept: usize) -> Past {
+        let mut next = past.clone();
+        let push = |next: &mut Past, name: &String| {
+            let versions = next.get_mut(name).expect("the map did not refuse it");
+            let (last, _) = versions.last_key_value().expect("a table has a version");
+            versions.insert(last + 1, model[name].clone());
+            if versions.len() > kept + 1 {
+                versions.pop_first();
+            }
+        };
+        let rename = |next: &mut Past, old: &String, new: &String| {
+            let versions = next.remove(old).expect("the map did not refuse it");
+            next.insert(new.clone(), versions);
+        };
+        match self {
+            Self::Create(name) => drop(next.insert(name.clone(), BTreeMap::from([(0, Rows::new())]))),
+            Self::Drop(name) => drop(next.remove(name)),
+            Self::Rename(old, new) => rename(&mut next, old, new),
+            Self::Insert(name, ..)
+            | Self::Update(name, ..)
+            | Self::Upsert(name, ..)
+            | Self::Delete(name, _)
+            | Self::Truncate(name) => push(&mut next, name),
+            Self::TruncateAll(names) => {
+                let names: BTreeSet<&String> = names.iter().collect();
+                names.into_iter().for_each(|name| push(&mut next, name));
+            }
+            Self::Alter(name, new, _) => {
+                let new = new.as_ref().unwrap_or(name);
+                rename(&mut next, name, new);
+                push(&mut next, new);
+            }
+            Self::Checkpoint | Self::Compact | Self::Maintain | Self::Reopen => {}
+        }
+        next
+    }
+
     fn run(&self, database: &mut Database, open: &dyn Fn() -> Result<Database>) -> Result<()> {
         let found = |table: &Table, keys: &[i64]| -> Result<Vec<RowId>> {
             let head = table.head();
@@ -312,7 +366,10 @@ proptest! {
                 Err(pool) => Ok(Database::memory_within(pool.clone())),
             };
             let mut database = open().unwrap();
-            let mut model = Model::new();
+            let (mut model, mut versions) = (Model::new(), Past::new());
+            let kept = mode.as_ref().map_or(VERSIONS_KEPT, |options| options.versions_kept);
+            // Without files, versions may have to go to make room.
+            let keeps_all = !matches!(mode, Err(Some(_)));
             for step in &steps {
                 if !on_disk && matches!(step, Step::Reopen) {
                     continue;
@@ -321,12 +378,28 @@ proptest! {
                     Some(next) => {
                         step.run(&mut database, &open).unwrap_or_else(|e| panic!("{step:?}: {e}"));
                         model = next;
+                        versions = step.apply_past(&versions, &model, kept);
                     }
                     None => {
                         step.run(&mut database, &open).expect_err("the map refused it");
                     }
                 }
                 prop_assert_eq!(&content(&database).unwrap(), &model, "after {:?}", step);
+                let found = past(&database).unwrap();
+                if keeps_all {
+                    prop_assert_eq!(&found, &versions, "after {:?}", step);
+                }
+                for (name, found) in found {
+                    let is_right = found.iter().all(|(version, rows)| versions[&name].get(version) == Some(rows));
+                    prop_assert!(is_right, "after {:?}: {:?} instead of {:?}", step, found, versions[&name]);
+                }
+            }
+            if on_disk {
+                database.checkpoint().unwrap();
+                prop_assert_eq!(&past(&database).unwrap(), &versions);
+                let named: BTreeSet<String> = database.disk().unwrap().manifest.lock().files().collect();
+                let files = fs.list("segments").unwrap().into_iter().map(|file| format!("segments/{file}"));
+                prop_assert_eq!(files.collect::<BTreeSet<String>>(), named);
             }
         }
         prop_assert_eq!(pool.used.load(Ordering::Relaxed), 0, "all memory comes back");
@@ -461,18 +534,27 @@ fn run_workload(fs: &Arc<FaultyFs>, options: &Options) -> (Model, Option<Model>)
 }
 
 pub(crate) fn run_steps(fs: &Arc<FaultyFs>, steps: &[Step], options: &Options) -> (Model, Option<Model>) {
-    let mut model = Model::new();
+    let (done, under_way) = run_steps_with_past(fs, steps, options);
+    (done.0, under_way.map(|(model, _)| model))
+}
+
+/// Tables as they are and as they were: after the steps that succeeded, and after the one that did not.
+type Ran = ((Model, Past), Option<(Model, Past)>);
+
+fn run_steps_with_past(fs: &Arc<FaultyFs>, steps: &[Step], options: &Options) -> Ran {
+    let (mut model, mut past) = (Model::new(), Past::new());
     let as_dyn: Arc<dyn FileSystem> = Arc::<FaultyFs>::clone(fs);
     let open = || Database::open(Arc::clone(&as_dyn), options.clone());
-    let Ok(mut database) = open() else { return (model, None) };
+    let Ok(mut database) = open() else { return ((model, past), None) };
     for step in steps {
         let next = step.apply(&model).expect("the workload has no refused step");
+        let next_past = step.apply_past(&past, &next, options.versions_kept);
         match step.run(&mut database, &open) {
-            Ok(()) => model = next,
-            Err(_) => return (model, Some(next)),
+            Ok(()) => (model, past) = (next, next_past),
+            Err(_) => return ((model, past), Some((next, next_past))),
         }
     }
-    (model, None)
+    ((model, past), None)
 }
 
 #[test]
@@ -506,12 +588,12 @@ fn check_crashes(crashes: u64, steps: &[Step], options: &Options) {
     for step in 1..=crashes {
         let fs = Arc::new(FaultyFs::new());
         fs.crash_at(step);
-        let (acknowledged, under_way) = run_steps(&fs, steps, options);
+        let (acknowledged, under_way) = run_steps_with_past(&fs, steps, options);
         for seed in 0..4 {
             let image: Arc<dyn FileSystem> = Arc::new(fs.crash_image(seed));
             let database = Database::open(Arc::clone(&image), options.clone())
                 .unwrap_or_else(|e| panic!("crash at step {step}, seed {seed}: does not open: {e}"));
-            let found = content(&database).unwrap();
+            let found = (content(&database).unwrap(), past(&database).unwrap());
             assert!(
                 found == acknowledged || under_way.as_ref() == Some(&found),
                 "crash at step {step}, seed {seed}:\n acknowledged {acknowledged:?}\n under way {under_way:?}\n found {found:?}"
@@ -523,7 +605,8 @@ fn check_crashes(crashes: u64, steps: &[Step], options: &Options) {
             drop(database);
             let again = Database::open(image, options.clone())
                 .unwrap_or_else(|e| panic!("crash at step {step}, seed {seed}: does not open twice: {e}"));
-            assert_eq!(content(&again).unwrap(), found, "crash at step {step}, seed {seed}: opened twice");
+            let found_again = (content(&again).unwrap(), past(&again).unwrap());
+            assert_eq!(found_again, found, "crash at step {step}, seed {seed}: opened twice");
         }
     }
 }
@@ -717,7 +800,7 @@ fn rows_keep_their_names_through_a_flush() {
 
 /// Flushes small tables too; statements that add more than a few rows write segments.
 fn tiny() -> Options {
-    Options { flush_bytes: 1_000, ..options() }
+    Options { flush_bytes: 1_000, versions_kept: 3, ..options() }
 }
 
 /// As [`tiny`], and with room for some of the columns in memory.
@@ -844,4 +927,134 @@ fn a_crash_while_flushes_run_at_once_loses_nothing_acknowledged() {
         assert!(lost.is_empty(), "crash {crash}: of {} rows, {lost:?} are lost", acknowledged.len());
         assert!(found.len() <= acknowledged.len() + 1);
     }
+}
+
+/// The numbers and times of all versions.
+fn times(database: &Database) -> Vec<(String, u64, i64)> {
+    let of = |(name, table): (String, Arc<Table>)| {
+        table.versions().into_iter().map(move |snapshot| (name.clone(), snapshot.version(), snapshot.created()))
+    };
+    database.tables().into_iter().flat_map(of).collect()
+}
+
+#[test]
+fn versions_are_what_they_were_after_a_reopening() {
+    // A version came back only if all its rows were in segments when the manifest was written.
+    let upsert = |keys: std::ops::Range<i64>, text: &str| Step::Upsert("t".into(), keys.collect(), text.into());
+    let steps = [
+        upsert(0..9, "a"),
+        upsert(3..5, "b"),
+        upsert(3..5, "c"),
+        Step::Alter("t".into(), None, "m".into()),
+        upsert(3..8, "d"),
+        Step::Delete("t".into(), vec![0, 1]),
+        Step::Alter("t".into(), None, "m".into()),
+        Step::Truncate("t".into()),
+    ];
+    // After how many of the steps rows go to segments: never, early, late, and both.
+    for moved in [vec![], vec![2], vec![8], vec![1, 5], vec![3, 7], (0..=8).collect::<Vec<usize>>()] {
+        for then in [Step::Checkpoint, Step::Compact, Step::Maintain] {
+            let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+            let open = || Database::open(Arc::clone(&fs), options());
+            let mut database = open().unwrap();
+            database.create("t", schema()).unwrap();
+            let model = Model::from([("t".to_owned(), Rows::new())]);
+            let (mut model, mut versions) =
+                (model.clone(), Past::from([("t".to_owned(), BTreeMap::from([(0, Rows::new())]))]));
+            for (i, step) in steps.iter().enumerate() {
+                if moved.contains(&i) {
+                    then.run(&mut database, &open).unwrap();
+                }
+                model = step.apply(&model).unwrap();
+                versions = step.apply_past(&versions, &model, VERSIONS_KEPT);
+                step.run(&mut database, &open).unwrap();
+            }
+            if moved.contains(&steps.len()) {
+                then.run(&mut database, &open).unwrap();
+            }
+            assert_eq!(past(&database).unwrap(), versions, "{then:?} at {moved:?}");
+            let before = times(&database);
+            for _ in 0..2 {
+                Step::Reopen.run(&mut database, &open).unwrap();
+                assert_eq!(past(&database).unwrap(), versions, "{then:?} at {moved:?}, reopened");
+                assert_eq!(times(&database), before);
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_of_a_table_without_a_key_are_kept() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let database = Database::open(Arc::clone(&fs), options()).unwrap();
+    let fields = vec![(Field::new("n", DataType::Int64, true), None)];
+    let table = database.create("t", TableSchema::new(fields, None, false).unwrap()).unwrap();
+    for n in 0..4 {
+        let rows = Int64Array::from_iter_values([n, n]);
+        let batch = RecordBatch::try_new(Arc::clone(table.head().schema().arrow()), vec![Arc::new(rows)]).unwrap();
+        table.append(&[batch]).unwrap().wait().unwrap();
+        let head = table.head();
+        let first = head.row_id(crate::Place { chunk: 0, ordinal: 0 });
+        if let Ok(commit) = table.delete(&[first]) {
+            commit.wait().unwrap();
+        }
+        if n == 2 {
+            database.checkpoint().unwrap();
+        }
+    }
+    let rows = |database: &Database| -> Vec<(u64, usize)> {
+        let versions = database.table("t").unwrap().versions();
+        versions.iter().map(|snapshot| (snapshot.version(), snapshot.live())).collect()
+    };
+    let before = rows(&database);
+    assert_eq!(before[..6], [(0, 0), (1, 2), (2, 1), (3, 3), (4, 2), (5, 4)]);
+    database.checkpoint().unwrap();
+    assert_eq!(rows(&database), before);
+    drop(table);
+    database.close().unwrap();
+    assert_eq!(rows(&Database::open(fs, options()).unwrap()), before);
+}
+
+#[test]
+fn versions_are_right_while_rows_move() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let database = Database::open(Arc::clone(&fs), options()).unwrap();
+    let table = database.create("t", schema()).unwrap();
+    // Version v sets key v % 7 to v.
+    let expected = |version: u64| -> Rows {
+        let last = |key: u64| (0..7).map(|back| version.saturating_sub(back)).find(|v| *v > 0 && v % 7 == key);
+        (0..7).filter_map(|key| Some((key as i64, format!("{}", last(key)?)))).collect()
+    };
+    let check = |table: &Table| {
+        let versions = table.versions();
+        for snapshot in &versions {
+            assert_eq!(rows_of(snapshot).unwrap(), expected(snapshot.version()), "version {}", snapshot.version());
+        }
+        versions.len()
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                database.checkpoint().unwrap();
+                database.compact().unwrap();
+            }
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                check(&table);
+            }
+        });
+        for version in 1..=400_u64 {
+            let key = (version % 7) as i64;
+            let head = table.head();
+            let old = head.find(&Key::Int(key)).unwrap().map(|place| head.row_id(place));
+            table.replace(old.as_slice(), &[batch(&[(key, format!("{version}"))])]).unwrap().wait().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(check(&table), VERSIONS_KEPT + 1);
+    drop(table);
+    database.close().unwrap();
+    assert_eq!(check(&Database::open(fs, options()).unwrap().table("t").unwrap()), VERSIONS_KEPT + 1);
 }
