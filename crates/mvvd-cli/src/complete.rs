@@ -16,6 +16,9 @@ pub(crate) enum Offer {
     File,
 }
 
+/// What SHOW shows besides settings.
+const SHOWN: &[&str] = &["ALL", "TABLES", "VERSIONS"];
+
 /// Offers for the end of `line`, which follows the `open` lines of a statement.
 pub(crate) fn offer(open: &str, line: &str, vocabulary: &Vocabulary) -> Offer {
     let trimmed = line.trim_start();
@@ -31,6 +34,10 @@ pub(crate) fn offer(open: &str, line: &str, vocabulary: &Vocabulary) -> Offer {
     let word = last_word(line);
     let start = line.len() - word.len();
     let mut names = match statement.previous(word).as_str() {
+        "SHOW" if !word.is_empty() => {
+            let words = SHOWN.iter().map(|shown| in_case_of(word, shown));
+            words.chain(vocabulary.settings.iter().cloned()).collect()
+        }
         "SET" | "RESET" | "SHOW" => vocabulary.settings.clone(),
         "FROM" | "JOIN" | "INTO" | "UPDATE" | "TABLE" | "TRUNCATE" | "COPY" => quoted(&vocabulary.tables),
         _ => match word.rsplit_once('.') {
@@ -152,8 +159,7 @@ impl Statement {
         let near = |table: &String| tables.is_empty() || tables.values().any(|t| t == table);
         let columns = vocabulary.columns.iter().filter(|(table, _)| near(table)).map(|(_, column)| quote(column));
         let functions = vocabulary.functions.iter().map(|name| format!("{name}("));
-        let upper = !word.ends_with(|c: char| c.is_lowercase());
-        let keywords = KEYWORDS.iter().map(|word| if upper { (*word).to_owned() } else { word.to_lowercase() });
+        let keywords = KEYWORDS.iter().map(|keyword| in_case_of(word, keyword));
         columns
             .chain(quoted(&vocabulary.tables))
             .chain(tables.keys().cloned())
@@ -161,6 +167,11 @@ impl Statement {
             .chain(keywords)
             .collect()
     }
+}
+
+/// A keyword in the case in which `word` is written.
+fn in_case_of(word: &str, keyword: &str) -> String {
+    if word.ends_with(|c: char| c.is_lowercase()) { keyword.to_lowercase() } else { keyword.to_owned() }
 }
 
 /// The name or dotted name that the line ends with.
@@ -245,6 +256,9 @@ mod tests {
         check("", "sel", &["select"]);
         check("", "set mvvd.ef", &["mvvd.ef_search"]);
         check("", "show ", &["mvvd.ef_search", "mvvd.exact"]);
+        check("", "show ve", &["versions"]);
+        check("", "SHOW V", &["VERSIONS"]);
+        check("", "show versions from pa", &["packages"]);
         check("", "", &[]);
         check("", "select 1 + ", &[]);
     }

@@ -124,6 +124,7 @@ pub(crate) const KEYWORDS: &[&str] = &[
     "VALUES",
     "VARCHAR",
     "VECTOR",
+    "VERSIONS",
     "WHEN",
     "WHERE",
     "WINDOW",

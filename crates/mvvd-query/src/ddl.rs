@@ -450,6 +450,11 @@ fn table_options(options: &CreateTableOptions) -> Result<TableOptions> {
     Ok(read)
 }
 
+/// Whether a schema has tables of the system only.
+pub(crate) fn is_system_schema(schema: &str) -> bool {
+    schema == crate::catalog::SYSTEM || schema == "information_schema"
+}
+
 /// The name of one of the users' tables.
 pub(crate) fn table_name(name: &ObjectName) -> Result<String> {
     let parts: Vec<String> =
@@ -460,7 +465,7 @@ pub(crate) fn table_name(name: &ObjectName) -> Result<String> {
         [catalog, schema, table] if catalog == crate::catalog::CATALOG && schema == crate::catalog::PUBLIC => {
             Ok(table.clone())
         }
-        [schema, _] if schema == crate::catalog::SYSTEM || schema == "information_schema" => {
+        [schema, _] if is_system_schema(schema) => {
             Err(Error::invalid(format!("{name} is a system table and cannot be changed")))
         }
         _ => Err(Error::not_found(format!("schema of \"{}\" does not exist", parts.join(".")))

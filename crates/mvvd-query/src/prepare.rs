@@ -10,6 +10,7 @@ use mvvd_core::{Error, Result};
 
 use crate::Value;
 use crate::answer::Answer;
+use crate::ddl::{is_system_schema, table_name};
 use crate::error::from_df;
 use crate::session::{PREPARED_MAX, Session};
 
@@ -181,6 +182,11 @@ impl Session {
     }
 
     pub(crate) async fn show(&self, variable: &[Ident]) -> Result<Answer> {
+        if let [first, rest @ ..] = variable
+            && normal(first) == "versions"
+        {
+            return self.show_versions(rest).await;
+        }
         let name = variable.iter().map(normal).collect::<Vec<_>>().join(".");
         if name == "all" {
             return self.sql_ast("SHOW", "SELECT name, value, description FROM mvvd.settings ORDER BY name").await;
@@ -206,11 +212,36 @@ impl Session {
         self.sql_ast("SHOW", "SELECT name, rows, columns, primary_key FROM mvvd.tables ORDER BY name").await
     }
 
+    /// `SHOW VERSIONS FROM table`; the parser gives the words after VERSIONS.
+    async fn show_versions(&self, words: &[Ident]) -> Result<Answer> {
+        let usage = "write SHOW VERSIONS FROM table";
+        let table = match words {
+            [from, schema, table] if is_from(from) && is_system_schema(&normal(schema)) => {
+                let name = format!("{}.{}", normal(schema), normal(table));
+                return Err(Error::unsupported(format!("{name} is a system table and has no versions")));
+            }
+            [from, name @ ..] if is_from(from) && !name.is_empty() => table_name(&ObjectName::from(name.to_vec()))?,
+            _ => return Err(Error::invalid("SHOW VERSIONS needs the name of a table").with_hint(usage)),
+        };
+        // An empty answer would say that the table has no versions.
+        self.engine.database.table(&table)?;
+        let query = "SELECT * FROM mvvd.versions WHERE table_name = $1 ORDER BY version";
+        self.sql_ast_with("SHOW", query, &[Value::from(table.as_str())]).await
+    }
+
     /// Runs a fixed query of ours over the system tables.
     async fn sql_ast(&self, tag: &'static str, fixed: &str) -> Result<Answer> {
-        let mut statements = crate::lexer::parse(fixed)?;
-        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), &[]).await
+        self.sql_ast_with(tag, fixed, &[]).await
     }
+
+    async fn sql_ast_with(&self, tag: &'static str, fixed: &str, params: &[Value]) -> Result<Answer> {
+        let mut statements = crate::lexer::parse(fixed)?;
+        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), params).await
+    }
+}
+
+fn is_from(word: &Ident) -> bool {
+    word.quote_style.is_none() && normal(word) == "from"
 }
 
 /// The largest `n` of a `$n` in the statement.

@@ -10,3 +10,4 @@ mod native;
 mod scripts;
 mod slt;
 mod snapshots;
+mod versions;
