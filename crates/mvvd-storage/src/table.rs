@@ -150,9 +150,10 @@ impl Table {
 
     /// The version that the next change builds on: a statement that writes must read this one.
     ///
-    /// It may hold changes that are not durable yet; whatever is built on them becomes durable after them.
+    /// It may hold changes that are not durable yet; whatever is built on them becomes durable after them. Does not wait
+    /// for a change that is being made.
     pub fn head(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.writer.lock().head)
+        self.versions.newest()
     }
 
     /// Adds rows. A key that exists, or comes twice, is an error and nothing is added.

@@ -40,6 +40,11 @@ impl Versions {
         Arc::clone(&self.state.read().current)
     }
 
+    /// The newest version, which readers may not see yet.
+    pub(crate) fn newest(&self) -> Arc<Snapshot> {
+        Arc::clone(self.state.read().chain.back().expect("there is always a version"))
+    }
+
     /// Adds the newest version, which readers do not see yet.
     pub(crate) fn push(&self, snapshot: Arc<Snapshot>) {
         self.state.write().chain.push_back(snapshot);

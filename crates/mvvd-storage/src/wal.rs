@@ -542,7 +542,12 @@ impl Log {
             }
         }
         state.expected = done.len() + state.waiting.len();
-        MutexGuard::unlocked(state, || done.into_iter().for_each(|(outcome, tell)| tell(outcome)));
+        MutexGuard::unlocked(state, || {
+            for (outcome, tell) in done {
+                // A bug there is printed, and must not end the log.
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(outcome)));
+            }
+        });
     }
 }
 
