@@ -41,7 +41,7 @@ impl Session {
         let name = table_name(&create.name)?;
         check_clauses(&create)?;
         // Before the query runs: what it reads of the table that it replaces must still be all of it.
-        let _lock = self.engine.locks.lock(&name).await;
+        let lock = self.engine.locks.lock(&name).await;
         if self.engine.database.find(&name).is_some() {
             if create.if_not_exists {
                 return Ok(Answer::done("CREATE TABLE"));
@@ -87,7 +87,7 @@ impl Session {
             true => database.add_or_replace(&name, table),
             false => database.add(&name, table),
         };
-        let added = self.engine.bridge.block(add).await;
+        let added = self.block_with(vec![lock], add).await;
         match added {
             Err(e) if create.if_not_exists && e.kind() == mvvd_core::ErrorKind::AlreadyExists => {}
             other => drop(other?),
@@ -101,24 +101,24 @@ impl Session {
     pub(crate) async fn drop_tables(&self, if_exists: bool, names: &[ObjectName]) -> Result<Answer> {
         let mut names = names.iter().map(table_name).collect::<Result<Vec<_>>>()?;
         // Writers that are in the middle of a statement end it first.
-        let _locks = self.lock_all(&mut names).await;
+        let locks = self.lock_all(&mut names).await;
         if if_exists {
             names.retain(|name| self.engine.database.find(name).is_some());
         }
         let database = Arc::clone(&self.engine.database);
-        self.engine.bridge.block(move || database.drop_all(&names)).await?;
+        self.block_with(locks, move || database.drop_all(&names)).await?;
         Ok(Answer::done("DROP TABLE"))
     }
 
     pub(crate) async fn truncate(&self, truncate: &ast::Truncate) -> Result<Answer> {
         let mut names =
             truncate.table_names.iter().map(|target| table_name(&target.name)).collect::<Result<Vec<_>>>()?;
-        let _locks = self.lock_all(&mut names).await;
+        let locks = self.lock_all(&mut names).await;
         if truncate.if_exists {
             names.retain(|name| self.engine.database.find(name).is_some());
         }
         let database = Arc::clone(&self.engine.database);
-        self.engine.bridge.block(move || database.truncate_all(&names)).await?;
+        self.block_with(locks, move || database.truncate_all(&names)).await?;
         Ok(Answer::done("TRUNCATE TABLE"))
     }
 
@@ -131,7 +131,7 @@ impl Session {
                 names.push(table_name(new)?);
             }
         }
-        let _locks = self.lock_all(&mut names).await;
+        let locks = self.lock_all(&mut names).await;
         if alter.if_exists && self.engine.database.find(&name).is_none() {
             return Ok(Answer::done("ALTER TABLE"));
         }
@@ -188,8 +188,21 @@ impl Session {
         }
         let database = Arc::clone(&self.engine.database);
         let schema = is_changed.then_some(schema);
-        self.engine.bridge.block(move || database.alter(&name, renamed.as_deref(), schema)).await?;
+        self.block_with(locks, move || database.alter(&name, renamed.as_deref(), schema)).await?;
         Ok(Answer::done("ALTER TABLE"))
+    }
+
+    /// Makes a change that holds the locks to its end, even if nobody waits for it any more.
+    async fn block_with<T: Send + 'static>(
+        &self,
+        locks: Vec<WriteLock>,
+        change: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let change = move || {
+            let _locks = locks;
+            change()
+        };
+        self.engine.bridge.block(change).await
     }
 
     /// Waits until nobody writes the tables; sorts the names and takes out those that come twice.

@@ -174,6 +174,17 @@ impl Chunk {
         }
     }
 
+    /// The one value, as an array of one row, of a column that is newer than the chunk; none if the chunk has the column.
+    pub(crate) fn constant(&self, schema: &TableSchema, index: usize) -> Option<ArrayRef> {
+        let column = &schema.columns()[index];
+        let is_there = match &self.data {
+            Data::Memory(memory) => memory.columns.iter().any(|(id, _)| *id == column.id),
+            Data::Stored(segment) => segment.field(column.id).is_some(),
+        };
+        let null = || new_null_array(column.field.data_type(), 1);
+        (!is_there).then(|| column.initial.clone().unwrap_or_else(null))
+    }
+
     /// Column `index` of `schema` for the rows in `range`, without copying. A column that is newer than the chunk
     /// is filled with its initial value.
     pub fn column(&self, schema: &TableSchema, index: usize, range: Range<usize>) -> Result<ArrayRef> {
@@ -333,23 +344,36 @@ impl<'a> Merge<'a> {
 
     /// Bytes that a row takes on average.
     pub(crate) fn row_bytes(&self) -> usize {
-        let bytes: usize = self.chunks.iter().map(|chunk| chunk.data_bytes()).sum();
+        // Columns that are newer than a chunk are written too.
+        let row = |chunk: &Chunk| -> usize {
+            let newer = (0..self.schema.columns().len()).filter_map(|i| chunk.constant(self.schema, i));
+            newer.map(|value| slice_bytes(&value)).sum()
+        };
+        let bytes: usize = self.chunks.iter().map(|chunk| chunk.data_bytes() + chunk.len() * row(chunk)).sum();
         let rows: usize = self.chunks.iter().map(|chunk| chunk.len()).sum();
         (bytes / rows.max(1)).max(1)
     }
 
     /// One column of the rows in `range` of the order, copied.
     fn column(&self, index: Option<usize>, range: Range<usize>) -> Result<ArrayRef> {
-        let parts = self
-            .chunks
-            .iter()
-            .map(|chunk| match index {
-                Some(index) => chunk.column(self.schema, index, 0..chunk.len()),
-                None => chunk.keys(0..chunk.len()),
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
+        let mut parts = Vec::with_capacity(self.chunks.len());
+        let mut is_constant = Vec::with_capacity(self.chunks.len());
+        for chunk in self.chunks {
+            let constant = index.and_then(|index| chunk.constant(self.schema, index));
+            is_constant.push(constant.is_some());
+            parts.push(match (constant, index) {
+                (Some(constant), _) => constant,
+                (None, Some(index)) => chunk.column(self.schema, index, 0..chunk.len())?,
+                (None, None) => chunk.keys(0..chunk.len())?,
+            });
+        }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        Ok(interleave(&parts, &self.sources[range])?)
+        if !is_constant.contains(&true) {
+            return Ok(interleave(&parts, &self.sources[range])?);
+        }
+        let sources: Vec<(usize, usize)> =
+            self.sources[range].iter().map(|&(chunk, row)| (chunk, if is_constant[chunk] { 0 } else { row })).collect();
+        Ok(interleave(&parts, &sources)?)
     }
 
     /// The columns, by id, of the rows in `range` of the order, copied.

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mvvd_core::{Error, Result, TableSchema};
 use parking_lot::{Mutex, RwLock};
 
-use crate::disk::{Disk, Options};
+use crate::disk::{Disk, Options, segment_path};
 use crate::fs::FileSystem;
 use crate::log::{Change, Commit, Record, TableLog};
 use crate::maintain::Maintenance;
 use crate::memory::{Memory, MemoryPool};
+use crate::segment::check_storable;
 use crate::snapshot::now_micros;
 use crate::table::Table;
 use crate::versions::VERSIONS_KEPT;
@@ -128,11 +129,22 @@ impl Database {
 
     fn put(&self, name: &str, table: Table, replace: bool) -> Result<Arc<Table>> {
         check_name(name)?;
-        // Before the lock: a manifest may have to be written to make room.
+        let head = table.head();
+        check_storable(&head.schema)?;
+        // Before the lock: a manifest may have to be written to make room, and segments take long.
         let taken = self.shared.memory.take(table.unflushed_bytes())?;
+        let mut next = table.writer().next();
+        let chunks = match &self.shared.disk {
+            Some(disk) => disk.store_bulk(&head.schema, head.chunks.clone(), &mut next)?,
+            None => Vec::new(),
+        };
         let mut catalog = self.shared.catalog.lock();
         let before = self.find(name);
         if before.is_some() && !replace {
+            if let Some(disk) = &self.shared.disk {
+                let paths = chunks.iter().filter_map(|chunk| Some(segment_path(chunk.segment()?.meta().id)));
+                disk.forgotten.lock().extend(paths);
+            }
             return Err(Error::already_exists(format!("table \"{name}\" already exists")));
         }
         let table = match &self.shared.disk {
@@ -141,9 +153,6 @@ impl Database {
                 disk.check_writable()?;
                 let id = disk.new_table_id();
                 let log = TableLog::new(id, disk);
-                let head = table.head();
-                let mut next = table.writer().next();
-                let chunks = disk.store_bulk(&head.schema, head.chunks.clone(), &mut next)?;
                 let mut record = Record::default();
                 if let Some(before) = &before {
                     record.push(before.log().table, 0, head.created, &Change::Drop)?;
@@ -235,6 +244,7 @@ impl Database {
             return Ok(());
         }
         let schema = schema.map(Arc::new);
+        schema.as_deref().map_or(Ok(()), check_storable)?;
         let mut writer = table.writer();
         let mut record = Record::default();
         if let Some(new) = new_name {

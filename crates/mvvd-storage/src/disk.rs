@@ -12,7 +12,7 @@
 //! manifest that names it; a manifest before the log records and files that it makes superfluous are removed.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,6 +115,31 @@ impl Default for Options {
     }
 }
 
+/// What background work failed at last.
+#[derive(Debug, Default)]
+pub(crate) struct Troubles {
+    /// By table.
+    tables: BTreeMap<u64, String>,
+    /// Of the last round as a whole.
+    pub(crate) last: Option<String>,
+}
+
+impl Troubles {
+    pub(crate) fn note(&mut self, table: u64, error: Option<&Error>) {
+        match error {
+            Some(e) => drop(self.tables.insert(table, e.to_string())),
+            None => drop(self.tables.remove(&table)),
+        }
+    }
+
+    /// Why a table is not flushed, if it is not.
+    pub(crate) fn of(&self, table: u64) -> Option<String> {
+        // Where no table failed, it was the manifest, which all of them need.
+        let of_all = || self.last.clone().filter(|_| self.tables.is_empty());
+        self.tables.get(&table).cloned().or_else(of_all)
+    }
+}
+
 /// The files of an open database.
 #[derive(Debug)]
 pub struct Disk {
@@ -133,7 +158,7 @@ pub struct Disk {
     /// Files that no version of a table has any more, but that replay of the log would ask for.
     pub(crate) held: Mutex<Vec<String>>,
     /// Why the last flush failed; writers hear of it when memory runs full.
-    pub(crate) trouble: Mutex<Option<Error>>,
+    pub(crate) troubles: Mutex<Troubles>,
     pub(crate) wake: Arc<crate::maintain::Wake>,
     /// Held as long as the database is open for writing.
     pub(crate) _lock: Option<Box<dyn Any + Send + Sync>>,

@@ -276,7 +276,7 @@ impl TableLog {
             if bytes < disk.options.flush_bytes.saturating_mul(FLUSHES_WAITING_MAX) {
                 return Ok(());
             }
-            let trouble = disk.trouble.lock().as_ref().map(ToString::to_string);
+            let trouble = disk.troubles.lock().of(self.table);
             if trouble.is_some() || Instant::now() > end {
                 let why = trouble.unwrap_or_else(|| "the flush takes too long".to_owned());
                 return Err(Error::exhausted(format!("{bytes} bytes of changes wait for a flush to disk: {why}")));

@@ -9,7 +9,7 @@ use mvvd_core::{Error, ErrorKind, Result};
 
 use crate::chunk::Chunk;
 use crate::database::Shared;
-use crate::disk::{Disk, segment_path};
+use crate::disk::{Disk, SEGMENT_ROWS_MAX, segment_path};
 use crate::manifest::{Manifest, Older, TableEntry};
 use crate::moves::Moves;
 use crate::table::Table;
@@ -84,9 +84,10 @@ impl Maintenance {
             .name("mvvd-maintenance".into())
             .spawn(move || {
                 while ear.wait() {
+                    // Writers hear of it when memory runs full.
                     let result = shared.maintain();
                     if let Some(disk) = &shared.disk {
-                        *disk.trouble.lock() = result.err();
+                        disk.troubles.lock().last = result.err().map(|e| e.to_string());
                     }
                 }
             })
@@ -111,53 +112,68 @@ impl Shared {
     pub(crate) fn maintain(&self) -> Result<()> {
         let disk = self.disk()?;
         let _one = self.maintaining.lock();
+        // A long log is cut by the manifest, even where there is nothing to flush.
         let long_log = disk.log_bytes() > LOG_BYTES_MAX;
-        let mut changed = !disk.forgotten.lock().is_empty();
-        for (_, table) in self.tables() {
+        let (mut changed, result) = self.each_table(|table| {
             let is_full = table.unflushed_bytes() >= disk.options.flush_bytes;
+            let mut changed = table.has_dropped();
             if long_log || is_full || table.unsettled() >= TIER_SEGMENTS {
-                changed |= flush(disk, &table)?;
+                changed |= flush(disk, table)?;
             }
-            while let Some(picked) = due(&table, disk.segment_bytes_max()) {
-                rewrite(disk, &table, &picked)?;
+            while let Some(picked) = due(table, disk.segment_bytes_max()) {
+                rewrite(disk, table, &picked)?;
                 changed = true;
             }
-            changed |= table.has_dropped();
-        }
-        if changed {
-            self.write_manifest()?;
-        }
-        Ok(())
+            Ok(changed)
+        });
+        changed |= long_log || !disk.forgotten.lock().is_empty();
+        if changed { result.and(self.write_manifest()) } else { result }
     }
 
     pub(crate) fn checkpoint_all(&self) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.check_writable()?;
         let _one = self.maintaining.lock();
-        for (_, table) in self.tables() {
-            flush(disk, &table)?;
-        }
-        self.write_manifest()
+        let (_, result) = self.each_table(|table| flush(disk, table));
+        self.write_manifest().and(result)
     }
 
     pub(crate) fn compact_all(&self) -> Result<()> {
         let Some(disk) = &self.disk else { return Ok(()) };
         disk.check_writable()?;
         let _one = self.maintaining.lock();
-        for (_, table) in self.tables() {
-            flush(disk, &table)?;
+        let (_, result) = self.each_table(|table| {
+            flush(disk, table)?;
             let mut picked: Vec<Arc<Chunk>> = Vec::new();
             for chunk in table.settled_chunks() {
                 let bytes: usize = picked.iter().map(|chunk| chunk.data_bytes()).sum();
                 if !picked.is_empty() && bytes + chunk.data_bytes() > disk.segment_bytes_max() {
-                    rewrite_if_better(disk, &table, &picked)?;
+                    rewrite_if_better(disk, table, &picked)?;
                     picked.clear();
                 }
                 picked.push(chunk);
             }
-            rewrite_if_better(disk, &table, &picked)?;
+            rewrite_if_better(disk, table, &picked)?;
+            Ok(true)
+        });
+        self.write_manifest().and(result)
+    }
+
+    /// Does the work for each table, also after it failed for one. Whether something changed, and the first error.
+    fn each_table(&self, mut work: impl FnMut(&Table) -> Result<bool>) -> (bool, Result<()>) {
+        let (mut changed, mut result) = (false, Ok(()));
+        for (name, table) in self.tables() {
+            let done = work(&table).map_err(|e| e.context(format!("table \"{name}\"")));
+            if let Some(disk) = &self.disk {
+                disk.troubles.lock().note(table.log().table, done.as_ref().err());
+            }
+            match done {
+                Ok(done) => changed |= done,
+                // What was done before the error counts.
+                Err(e) => (changed, result) = (true, result.and(Err(e))),
+            }
         }
-        self.write_manifest()
+        (changed, result)
     }
 
     /// Puts a manifest of the present state in place, then removes what it makes superfluous.
@@ -284,7 +300,9 @@ fn due(table: &Table, bytes_max: usize) -> Option<Vec<Arc<Chunk>>> {
         tier
     };
     let mut tiers: std::collections::BTreeMap<u32, Vec<&Arc<Chunk>>> = std::collections::BTreeMap::new();
-    for chunk in &stored {
+    // Of segments that are half full already, merging makes hardly fewer, or as many for ever.
+    let is_small = |chunk: &&Arc<Chunk>| chunk.len() < SEGMENT_ROWS_MAX / 2 && chunk.data_bytes() < bytes_max / 2;
+    for chunk in stored.iter().filter(is_small) {
         tiers.entry(tier(chunk)).or_default().push(chunk);
     }
     for chunks in tiers.into_values().filter(|chunks| chunks.len() >= TIER_SEGMENTS) {

@@ -149,7 +149,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
     let damaged = segments.damaged.unwrap_or_default();
     let (next_segment, orphans) = find_orphans(&*fs, &named)?;
     if !options.read_only {
-        orphans.iter().try_for_each(|path| fs.remove(path))?;
+        // One that cannot be removed is no reason not to open.
+        orphans.iter().for_each(|path| drop(fs.remove(path)));
     }
     if let Some(findings) = &mut findings {
         let named_by = |(id, found): (u64, DamagedSegment)| {
@@ -174,7 +175,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         next_segment: AtomicU64::new(next_segment),
         forgotten: Mutex::default(),
         held: Mutex::default(),
-        trouble: Mutex::default(),
+        troubles: Mutex::default(),
         wake: Arc::default(),
         _lock: lock,
     });

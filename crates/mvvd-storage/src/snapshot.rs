@@ -106,7 +106,10 @@ impl Snapshot {
                 if places.is_empty() {
                     return Ok(arrow::array::new_empty_array(self.schema.arrow().field(column).data_type()));
                 }
-                self.take_with(places, |chunk| chunk.column(&self.schema, column, 0..chunk.len()))
+                self.take_with(places, |chunk| match chunk.constant(&self.schema, column) {
+                    Some(value) => Ok((value, true)),
+                    None => Ok((chunk.column(&self.schema, column, 0..chunk.len())?, false)),
+                })
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
@@ -115,23 +118,29 @@ impl Snapshot {
 
     /// The keys of the rows at `places` (at least one), in that order; see [`Chunk::keys`].
     pub(crate) fn take_keys(&self, places: &[Place]) -> Result<ArrayRef> {
-        self.take_with(places, |chunk| chunk.keys(0..chunk.len()))
+        self.take_with(places, |chunk| Ok((chunk.keys(0..chunk.len())?, false)))
     }
 
-    fn take_with(&self, places: &[Place], column: impl Fn(&Chunk) -> Result<ArrayRef>) -> Result<ArrayRef> {
+    /// The values at `places` of a column, which is given for a chunk: as an array, and whether its one value is that of
+    /// all rows.
+    fn take_with(&self, places: &[Place], column: impl Fn(&Chunk) -> Result<(ArrayRef, bool)>) -> Result<ArrayRef> {
         let mut used: Vec<u32> = places.iter().map(|place| place.chunk).collect();
         used.sort_unstable();
         used.dedup();
-        let parts =
-            used.iter().map(|&chunk| column(&self.chunks[chunk as usize])).collect::<Result<Vec<ArrayRef>>>()?;
-        if let ([part], [place]) = (parts.as_slice(), places) {
-            return Ok(arrow::compute::take(part, &arrow::array::UInt32Array::from(vec![place.ordinal]), None)?);
+        let parts = used.iter().map(|&chunk| column(&self.chunks[chunk as usize])).collect::<Result<Vec<_>>>()?;
+        let ordinal = |place: &Place, is_constant: bool| if is_constant { 0 } else { place.ordinal };
+        if let ([(part, is_constant)], [place]) = (parts.as_slice(), places) {
+            let row = arrow::array::UInt32Array::from(vec![ordinal(place, *is_constant)]);
+            return Ok(arrow::compute::take(part, &row, None)?);
         }
-        let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
         let indices: Vec<(usize, usize)> = places
             .iter()
-            .map(|place| (used.partition_point(|&chunk| chunk < place.chunk), place.ordinal as usize))
+            .map(|place| {
+                let part = used.partition_point(|&chunk| chunk < place.chunk);
+                (part, ordinal(place, parts[part].1) as usize)
+            })
             .collect();
+        let parts: Vec<_> = parts.iter().map(|(part, _)| part.as_ref()).collect();
         Ok(interleave(&parts, &indices)?)
     }
 

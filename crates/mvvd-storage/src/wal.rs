@@ -298,6 +298,12 @@ impl Wal {
             // The operating system takes it in less time than another thread would.
             self.log.write_group(&mut state, false);
         }
+        if state.closed && state.outcome(end, sync).is_none() {
+            // The thread is gone or about to go.
+            let outcome = self.log.write_until(&mut state, end, sync);
+            drop(state);
+            return done(outcome);
+        }
         if let Some(outcome) = state.outcome(end, sync) {
             drop(state);
             return done(outcome);
@@ -507,23 +513,22 @@ impl Log {
                 let _ = self.write_until(&mut state, last, sync);
                 delay = (start.elapsed() / DELAY_PART).min(DELAY_MAX);
                 self.tell(&mut state, sync);
-                continue;
-            }
-            if state.closed {
+            } else if state.closed {
                 return;
             }
             match state.durability {
                 Durability::Interval(interval) if state.failed.is_none() => {
-                    if synced.elapsed() < interval {
+                    if synced.elapsed() >= interval {
+                        let end = state.written;
+                        // The next commit says what is wrong.
+                        let _ = self.write_until(&mut state, end, true);
+                        synced = Instant::now();
+                    } else if state.waiting.is_empty() && !state.closed {
                         self.wake.wait_until(&mut state, synced + interval);
-                        continue;
                     }
-                    let end = state.written;
-                    // The next commit says what is wrong.
-                    let _ = self.write_until(&mut state, end, true);
-                    synced = Instant::now();
                 }
-                _ => self.wake.wait(&mut state),
+                _ if state.waiting.is_empty() && !state.closed => self.wake.wait(&mut state),
+                _ => {}
             }
         }
     }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mvvd_core::{Error, ErrorKind, Result};
 
+use super::disk::sync_folder;
+
 /// A file that appears under its name only when it is complete.
 ///
 /// Written beside its place and renamed by [`AtomicFile::commit`], so that a failed or cancelled write leaves whatever
@@ -58,7 +60,7 @@ impl AtomicFile {
         fs::rename(part, &self.path).map_err(|e| failed(&e))?;
         self.part = None;
         let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed(&e))
+        sync_folder(folder)
     }
 }
 

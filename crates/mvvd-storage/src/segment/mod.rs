@@ -23,7 +23,9 @@ mod read;
 mod stats;
 mod write;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
+use mvvd_core::schema::sql_type;
+use mvvd_core::{Error, Result, TableSchema};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use read::Access;
@@ -72,6 +74,19 @@ pub struct SegmentColumn {
     pub bytes: u64,
     /// CRC-64/NVME of these bytes.
     pub checksum: u64,
+}
+
+/// Refuses a table with a column that a segment cannot hold.
+pub(crate) fn check_storable(schema: &TableSchema) -> Result<()> {
+    match schema.columns().iter().find(|column| nested(column.field.data_type()).is_none()) {
+        None => Ok(()),
+        Some(column) => Err(not_storable(&column.field)),
+    }
+}
+
+fn not_storable(field: &Field) -> Error {
+    let (name, data_type) = (field.name(), field.data_type());
+    Error::unsupported(format!("column \"{name}\" of type {} ({data_type}) cannot be stored", sql_type(field)))
 }
 
 /// Visits a type and what is inside it, in the order in which an IPC message lists them; `None` for types whose buffers

@@ -9,11 +9,12 @@ use arrow::ipc::writer::FileWriter;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::{CrcAlgorithm::Crc64Nvme, Digest};
-use mvvd_core::schema::sql_type;
 use mvvd_core::{Error, Result};
 
 use super::read::Layout;
-use super::{COLUMN_KEY, STATS_KEY, SegmentColumn, SegmentMeta, SegmentStats, VERSION, VERSION_KEY, nested};
+use super::{
+    COLUMN_KEY, STATS_KEY, SegmentColumn, SegmentMeta, SegmentStats, VERSION, VERSION_KEY, nested, not_storable,
+};
 use crate::fs::{FileSystem, WriteFile};
 use crate::seal::{Seal, SealedWriter};
 
@@ -90,12 +91,7 @@ fn file_schema(columns: &[(u32, FieldRef)], batch: &RecordBatch) -> Result<Arc<S
     assert_eq!(columns.len(), batch.num_columns(), "a batch has the columns that are said");
     let fields = columns.iter().map(|(id, field)| {
         if nested(field.data_type()).is_none() {
-            return Err(Error::unsupported(format!(
-                "column \"{}\" of type {} ({}) cannot be stored",
-                field.name(),
-                sql_type(field),
-                field.data_type()
-            )));
+            return Err(not_storable(field));
         }
         let mut metadata = field.metadata().clone();
         metadata.insert(COLUMN_KEY.to_owned(), id.to_string());

@@ -80,7 +80,12 @@ fn files(fs: &dyn FileSystem, mend: bool) -> Result<Vec<LogFile>> {
     for name in fs.list(FOLDER)? {
         let path = format!("{FOLDER}/{name}");
         if let Some(first) = first_of(&name) {
-            files.push(LogFile { first, bytes: fs.len(&path)? });
+            match fs.len(&path) {
+                Ok(bytes) => files.push(LogFile { first, bytes }),
+                // Removed meanwhile by the writer, who does not need it any more. If it is needed, it is missed.
+                Err(e) if !mend && e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
         } else if mend && name.strip_suffix(".tmp").is_some_and(|name| first_of(name).is_some()) {
             fs.remove(&path)?;
         }
