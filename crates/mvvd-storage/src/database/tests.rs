@@ -1058,3 +1058,58 @@ fn versions_are_right_while_rows_move() {
     database.close().unwrap();
     assert_eq!(check(&Database::open(fs, options()).unwrap().table("t").unwrap()), VERSIONS_KEPT + 1);
 }
+
+#[test]
+fn a_damaged_table_does_not_hold_up_the_others() {
+    let memory = MemoryFs::new();
+    let fs: Arc<dyn FileSystem> = Arc::new(memory.clone());
+    let database = Database::open(Arc::clone(&fs), Options { versions_kept: 0, ..tiny() }).unwrap();
+    for name in ["a", "b"] {
+        database.create(name, schema()).unwrap();
+    }
+    append(&database, "a", 0..60);
+    let table = database.table("a").unwrap();
+    let rows: Vec<RowId> = {
+        let head = table.head();
+        (0..40).map(|key| head.row_id(head.find(&Key::Int(key)).unwrap().unwrap())).collect()
+    };
+    table.delete(&rows).unwrap().wait().unwrap();
+    let file = segment_path(table.head().chunks[0].segment().unwrap().meta().id);
+    drop(table);
+    database.close().unwrap();
+    let mut bytes = fs.read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    memory.put(&file, bytes);
+
+    let database = Database::open(fs, Options { versions_kept: 0, ..tiny() }).unwrap();
+    // Small statements, which stay in memory until there are so many.
+    for part in 0..12 {
+        append(&database, "b", 10 * part..10 * part + 5);
+    }
+    assert!(database.table("b").unwrap().unflushed_bytes() > 1_000);
+    let before = manifest_number(&database);
+    let e = database.shared.maintain().unwrap_err();
+    assert!(e.to_string().contains("table \"a\""), "{e}");
+    assert_eq!(database.table("b").unwrap().unflushed_bytes(), 0);
+    assert!(manifest_number(&database) > before);
+    append(&database, "b", 1_000..1_001);
+    assert_eq!(database.table("b").unwrap().snapshot().live(), 61);
+}
+
+#[test]
+fn columns_that_no_segment_holds_are_refused() {
+    let item = Arc::new(Field::new("item", DataType::Int64, true));
+    let fields = vec![(Field::new("x", DataType::ListView(item), true), None)];
+    let views = TableSchema::new(fields, None, false).unwrap();
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    for database in [Database::memory(), Database::open(fs, tiny()).unwrap()] {
+        let e = database.create("t", views.clone()).unwrap_err();
+        assert!(e.message().contains("column \"x\""), "{e}");
+        assert!(database.find("t").is_none());
+        database.create("t", schema()).unwrap();
+        assert!(database.alter("t", None, Some(views.clone())).is_err());
+        append(&database, "t", 0..3);
+        database.checkpoint().unwrap();
+    }
+}

@@ -615,3 +615,79 @@ fn an_error_of_replay_is_passed_on() {
     let error = Wal::open(Arc::new(fs), None, Lsn(1), &mut |_, _| Err(Error::invalid("no"))).unwrap_err();
     assert_eq!(error.message(), "no");
 }
+
+/// Commits `n` records without waiting; what each was told.
+fn commit_then(wal: &Wal, n: u64) -> Vec<std::sync::mpsc::Receiver<Result<()>>> {
+    let commit = |_| {
+        let (send, receive) = std::sync::mpsc::channel();
+        let lsn = append(wal).unwrap();
+        wal.commit_then(lsn, move |result| send.send(result).unwrap());
+        receive
+    };
+    (0..n).map(commit).collect()
+}
+
+#[test]
+fn who_waits_without_a_thread_is_told() {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let fs = FaultyFs::new();
+    let (wal, _) = open(fs.clone(), 1).unwrap();
+    for told in commit_then(&wal, 100) {
+        told.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    assert_eq!(wal.durable(), Lsn(100));
+    wal.set_durability(Durability::Off);
+    for told in commit_then(&wal, 5) {
+        told.recv_timeout(PATIENCE).unwrap().unwrap();
+    }
+    wal.set_durability(Durability::Sync);
+    // Appended before the log is closed, and asked for afterwards.
+    let late = append(&wal).unwrap();
+    wal.close().unwrap();
+    let (send, receive) = std::sync::mpsc::channel();
+    wal.commit_then(late, move |result| send.send(result).unwrap());
+    receive.recv_timeout(PATIENCE).unwrap().unwrap();
+    drop(wal);
+
+    let (wal, found) = open(fs.clone(), 1).unwrap();
+    assert_eq!(found.len(), 106);
+    fs.fail_sync_at(1);
+    for told in commit_then(&wal, 1) {
+        assert_poisoned(&told.recv_timeout(PATIENCE).unwrap().unwrap_err(), "input/output error");
+    }
+}
+
+#[test]
+fn one_who_panics_when_told_does_not_end_the_log() {
+    let (wal, _) = open(FaultyFs::new(), 1).unwrap();
+    wal.commit_then(append(&wal).unwrap(), |_| panic!("a test"));
+    append_and_commit(&wal, 1);
+    for told in commit_then(&wal, 3) {
+        told.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn an_interval_is_kept_under_load() {
+    let fs = FaultyFs::new();
+    let (wal, _) = open(fs.clone(), 1).unwrap();
+    wal.set_durability(Durability::Interval(Duration::from_millis(5)));
+    fs.sync_takes(Duration::from_millis(1));
+    let end = Instant::now() + Duration::from_millis(400);
+    let before = fs.syncs();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while Instant::now() < end {
+                    let (send, receive) = std::sync::mpsc::channel();
+                    let lsn = wal.append(&[b"x"]).unwrap();
+                    wal.commit_then(lsn, move |result| send.send(result).unwrap());
+                    receive.recv().unwrap().unwrap();
+                }
+            });
+        }
+    });
+    // Eighty if nobody else were busy.
+    let syncs = fs.syncs() - before;
+    assert!(syncs >= 8, "{syncs} syncs in 400 ms");
+}
