@@ -59,6 +59,25 @@ async fn modes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_that_make_the_same_table_at_once_all_add_their_rows() {
+    let server = Server::start().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(server.client().await);
+    }
+    for round in 0..10 {
+        let table = format!("t{round}");
+        let all = clients.iter_mut().zip([1, 2, 3, 4]).map(|(client, key)| {
+            let command = command(&table, CREATE_APPEND);
+            async move { ingest(client, command, vec![batch(&[key])]).await }
+        });
+        assert_eq!(futures::future::join_all(all).await, [const { Ok(1) }; 4]);
+        let sql = format!("SELECT id FROM {table} ORDER BY id");
+        assert_eq!(rows(&mut clients[0], &sql).await, ["1", "2", "3", "4"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_is_atomic() {
     let server = Server::start().await;
     let mut client = server.client().await;
@@ -93,6 +112,9 @@ async fn what_is_not_offered_is_refused() {
     assert_eq!(ingest(&mut client, temporary, vec![batch(&[1])]).await, Err(Some(Code::Unimplemented)));
     let elsewhere = CommandStatementIngest { schema: Some("nowhere".into()), ..command("t", CREATE) };
     assert_eq!(ingest(&mut client, elsewhere, vec![batch(&[1])]).await, Err(Some(Code::NotFound)));
+    // Names that SQL could neither read nor drop.
+    let own = ingest(&mut client, command("__mvvd_t", CREATE), vec![batch(&[1])]).await;
+    assert_eq!(own, Err(Some(Code::InvalidArgument)));
     let here = CommandStatementIngest { schema: Some("public".into()), ..command("t", CREATE) };
     assert_eq!(ingest(&mut client, here, vec![batch(&[1])]).await, Ok(1));
 }

@@ -9,13 +9,17 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use mvvd_core::{Error, Result};
+use mvvd_core::{Error, ErrorKind, Result};
+use mvvd_storage::Table;
 
 use crate::ddl::fill_table;
 use crate::dml::{now_micros, scratch_relation, select_mut, select_template, unique_name, widen};
 use crate::error::from_df;
 use crate::native::entities::named_columns;
 use crate::session::Session;
+
+/// How the names begin that SQL does not reach.
+const RESERVED: &str = "__mvvd";
 
 /// What an ingest does where the table does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +74,7 @@ impl Session {
         mut rows: BoxStream<'static, Result<RecordBatch>>,
     ) -> Result<usize> {
         // What can be known to fail fails before the first row.
+        check_name(&target.table)?;
         self.ingest_appends(target)?;
         let state = self.state();
         let memory = self.reserve(&state, "rows to write");
@@ -79,22 +84,39 @@ impl Session {
             memory.try_grow(bytes_of(&batch)?).map_err(from_df)?;
             batches.push(batch);
         }
-        match self.ingest_appends(target)? {
-            true => self.append_batches(&target.table, schema, batches, memory).await,
-            false => {
-                let table = fill_table(&[], None, false, schema, batches)?;
-                // From here on the rows are on the account of the table.
-                drop(memory);
-                let count = table.snapshot().live();
-                let _lock = self.engine.locks.lock(&target.table).await;
-                let (database, target) = (Arc::clone(&self.engine.database), target.clone());
-                let add = move || match target.if_exists {
-                    IfExists::Replace => database.add_or_replace(&target.table, table),
-                    IfExists::Fail | IfExists::Append => database.add(&target.table, table),
-                };
-                self.engine.bridge.block(add).await?;
-                Ok(count)
+        if self.ingest_appends(target)? {
+            return self.append_batches(&target.table, schema, batches, memory).await;
+        }
+        let (source, rows) = (Arc::clone(schema), batches.clone());
+        let table = self.engine.bridge.block(move || fill_table(&[], None, false, &source, rows)).await?;
+        // From here on the rows are on the account of the table.
+        let bytes = memory.free();
+        match self.add_filled(target, table).await? {
+            Some(count) => Ok(count),
+            // Somebody else has made the table meanwhile.
+            None => {
+                memory.try_grow(bytes).map_err(from_df)?;
+                self.append_batches(&target.table, schema, batches, memory).await
             }
+        }
+    }
+
+    /// Puts a table with its rows into the database; `None` if there is one by now that they can be added to.
+    async fn add_filled(&self, target: &Ingest, table: Table) -> Result<Option<usize>> {
+        let count = table.snapshot().live();
+        let lock = self.engine.locks.lock(&target.table).await;
+        let (database, name, if_exists) = (Arc::clone(&self.engine.database), target.table.clone(), target.if_exists);
+        let add = move || {
+            // Held to the end, even if nobody waits for it any more.
+            let _lock = lock;
+            match if_exists {
+                IfExists::Replace => database.add_or_replace(&name, table),
+                IfExists::Fail | IfExists::Append => database.add(&name, table),
+            }
+        };
+        match self.engine.bridge.block(add).await {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists && if_exists == IfExists::Append => Ok(None),
+            added => added.map(|_| Some(count)),
         }
     }
 
@@ -153,6 +175,15 @@ impl Session {
             .collect();
         select.from = vec![scratch_relation(&scratch, &scratch)];
         self.insert_query(name, &columns, query).await
+    }
+}
+
+/// Refuses names that no statement could read or drop.
+fn check_name(name: &str) -> Result<()> {
+    match name.starts_with(RESERVED) {
+        true => Err(Error::invalid(format!("table \"{name}\" cannot be written"))
+            .with_hint(format!("names that start with {RESERVED} are the database's own: choose another one"))),
+        false => Ok(()),
     }
 }
 
