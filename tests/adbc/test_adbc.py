@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import adbc_driver_flightsql.dbapi as flightsql
 import adbc_driver_manager
@@ -108,6 +109,37 @@ def ingest(c):
         fails(lambda: cursor.adbc_ingest("nowhere", packages([1]), mode="append"), c.ProgrammingError)
         fails(lambda: cursor.adbc_ingest("t", packages([1]), mode="create", temporary=True), c.NotSupportedError)
     assert rows(c, "SELECT count(*) FROM packages") == [(102,)]
+
+
+@check
+def ingest_at_once(c):
+    def make(name, key):
+        with flightsql.connect(URI, autocommit=True) as own, own.cursor() as cursor:
+            return cursor.adbc_ingest(name, packages([key]), mode="create_append")
+
+    with ThreadPoolExecutor(4) as pool:
+        for name in ["once0", "once1", "once2", "once3", "once4"]:
+            assert list(pool.map(make, [name] * 4, range(4))) == [1] * 4
+            assert rows(c, f"SELECT count(*) FROM {name}") == [(4,)]
+            rows(c, f"DROP TABLE {name}")
+
+
+@check
+def what_is_not_fetched_locks_nobody_out(c):
+    rows(c, "CREATE TABLE many (id BIGINT PRIMARY KEY)")
+    with c.cursor() as cursor:
+        for i in range(1_100):
+            cursor.execute(f"INSERT INTO many VALUES ({i})")
+    assert rows(c, "SELECT count(*) FROM many") == [(1_100,)]
+    # Cursors that are never closed.
+    cursors = [c.cursor() for _ in range(1_050)]
+    for cursor in cursors:
+        cursor.execute("SHOW mvvd.ef_search")
+    assert rows(c, "SELECT 1") == [(1,)]
+    # The oldest have made room for the others, which their owners need not know.
+    for cursor in cursors:
+        cursor.close()
+    rows(c, "DROP TABLE many")
 
 
 @check

@@ -156,8 +156,7 @@ impl FlightSqlService for Calls {
         let call = self.call(&request);
         let answer = call.session.sql(&query.query, &[]).await.map_err(|e| status(&e))?;
         call.keep(answer.tag());
-        let (schema, records) = (Arc::clone(answer.schema()), count(&answer));
-        self.queries.start(&schema, answer.into_stream().boxed(), records, request.into_inner()).map(Response::new)
+        self.queries.start(answer.into(), request.into_inner()).map(Response::new)
     }
 
     async fn get_flight_info_prepared_statement(

@@ -1,86 +1,115 @@
 //! Prepared statements: made, given parameters, run, closed.
 //!
 //! Parameters are the columns of a record batch, `$1` the first. A query with several rows of parameters gives the
-//! results one after the other. An update with several rows runs once a row, in order, each run atomic by itself: an
-//! error stops at its row and leaves the rows before it written.
+//! results one after the other. Anything else with several rows runs once a row, in order, before the client hears of
+//! it, each run atomic by itself: an error stops at its row and leaves the rows before it written.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayData, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::sql::ActionCreatePreparedStatementResult;
 use arrow_flight::sql::server::PeekableFlightDataStream;
 use arrow_flight::{FlightDescriptor, FlightInfo, IpcMessage, SchemaAsIpc};
 use futures::{StreamExt, TryStreamExt, stream};
 use mvvd_core::{Error, Result};
-use mvvd_query::{Answer, Description, Value, value};
+use mvvd_query::{Answer, Session, Statement, Value, value};
 use tonic::Status;
 use uuid::Uuid;
 
-use super::queries::{Queries, Rows, count};
+use super::queries::{Outcome, Queries, Rows, count};
 use super::received::batches;
-use super::registry::Registry;
+use super::registry::{Bounds, Registry};
 use super::sessions::Call;
 use crate::status::status;
 
-/// Most prepared statements of one server.
-const PREPARED_MAX: usize = 1_000;
-/// How long one is kept without use.
+/// How long a prepared statement is kept without use.
 pub(crate) const IDLE: Duration = Duration::from_secs(1_800);
-/// Most bytes of parameters that wait for their query.
+/// How many statements one server keeps, and how many bytes of them: texts, columns and parameters.
+const BOUNDS: Bounds = Bounds { values_max: 1_000, bytes_max: 256 << 20, idle: IDLE };
+/// Most bytes of parameters that wait for their statement.
 const PARAMETER_BYTES_MAX: usize = 64 << 20;
+/// Longest text that is kept parsed, in bytes; a longer one is parsed anew for every call.
+const PARSED_BYTES_MAX: usize = 4 << 10;
+/// Bytes that a parsed statement takes for each byte of its text, at most: `(1),` is a row of VALUES, and was measured.
+const PARSED_BYTES_PER_BYTE: usize = 500;
+/// Most bytes of rows that a statement may give for several rows of parameters; they are held until they are fetched.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// The prepared statements of one server.
 pub(crate) struct Statements {
-    prepared: Registry<Prepared>,
+    kept: Registry<Kept>,
+}
+
+/// A statement between two calls.
+struct Kept {
+    prepared: Prepared,
+    /// Parameters whose call has not ended yet, and a number for that call.
+    arriving: (Uuid, Vec<RecordBatch>),
+    /// Bytes of the statement without its parameters.
+    own_bytes: usize,
+    parameter_bytes: usize,
 }
 
 /// One statement, with the session of the call that made it.
 #[derive(Clone)]
 struct Prepared {
     call: Call,
-    sql: Arc<str>,
-    description: Arc<Description>,
+    text: Arc<str>,
+    /// The same, parsed, unless it is long.
+    parsed: Option<Statement>,
+    columns: SchemaRef,
     /// The parameters of the next run.
     bound: Arc<Vec<RecordBatch>>,
 }
 
 impl Statements {
     pub(crate) fn new() -> Self {
-        Self { prepared: Registry::new("prepared statements", PREPARED_MAX, IDLE) }
+        Self { kept: Registry::new(BOUNDS, |kept| kept.own_bytes + kept.parameter_bytes) }
     }
 
     pub(crate) async fn create(&self, call: Call, sql: &str) -> Result<ActionCreatePreparedStatementResult, Status> {
         let description = call.session.describe(sql).await.map_err(|e| status(&e))?;
-        let columns = description.columns.clone().unwrap_or_else(|| Arc::new(Schema::empty()));
-        let result = ActionCreatePreparedStatementResult {
-            prepared_statement_handle: Vec::new().into(),
-            dataset_schema: ipc(&columns)?.0,
-            parameter_schema: ipc(&Schema::new(description.parameters.clone()))?.0,
+        let text: Arc<str> = sql.into();
+        let (parsed, tree_bytes) = match text.len() <= PARSED_BYTES_MAX {
+            true => {
+                let parsed = parse(&call.session, &text).await.map_err(|e| status(&e))?;
+                (Some(parsed), text.len() * PARSED_BYTES_PER_BYTE)
+            }
+            false => (None, 0),
         };
+        let columns = description.columns.unwrap_or_else(|| Arc::new(Schema::empty()));
         let handle = Uuid::new_v4();
-        let prepared =
-            Prepared { call, sql: sql.into(), description: Arc::new(description), bound: Arc::new(Vec::new()) };
-        self.prepared.put(handle, prepared).map_err(|e| status(&e))?;
-        Ok(ActionCreatePreparedStatementResult {
+        let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.as_bytes().to_vec().into(),
-            ..result
-        })
+            dataset_schema: ipc(&columns)?.0,
+            parameter_schema: ipc(&Schema::new(description.parameters))?.0,
+        };
+        let own_bytes = text.len() + tree_bytes + columns.fields().size();
+        let prepared = Prepared { call, text, parsed, columns, bound: Arc::new(Vec::new()) };
+        self.kept.put(handle, Kept { prepared, arriving: (handle, Vec::new()), own_bytes, parameter_bytes: 0 });
+        Ok(result)
     }
 
     /// The columns that a statement gives.
     pub(crate) fn columns(&self, handle: &[u8]) -> Result<SchemaRef, Status> {
-        let prepared = self.find(handle)?;
-        Ok(prepared.description.columns.clone().unwrap_or_else(|| Arc::new(Schema::empty())))
+        Ok(self.find(handle)?.columns)
     }
 
-    /// Keeps the parameters of the next run.
+    /// Keeps the parameters of the next run, in the place of those that were there.
     pub(crate) async fn bind(&self, handle: &[u8], messages: PeekableFlightDataStream) -> Result<(), Status> {
-        self.find(handle)?;
-        let bound = collect(messages).await.map_err(|e| status(&e))?;
-        let handle = Uuid::from_slice(handle).unwrap_or_default();
-        self.prepared.with(&handle, |prepared| prepared.bound = Arc::new(bound)).ok_or_else(unknown)
+        let call = Uuid::new_v4();
+        self.with(handle, |kept| {
+            kept.begin(call);
+            Ok(())
+        })?;
+        if let Some((_, mut rows)) = batches(messages).await.map_err(|e| status(&e))? {
+            while let Some(batch) = rows.try_next().await.map_err(|e| status(&e))? {
+                self.with(handle, |kept| kept.add(call, batch))?;
+            }
+        }
+        self.with(handle, |kept| kept.bind(call))
     }
 
     /// Runs a statement with the parameters that were bound, and says where its rows are.
@@ -90,14 +119,13 @@ impl Statements {
         queries: &Queries,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        let (schema, rows, records) = self.find(handle)?.run().await.map_err(|e| status(&e))?;
-        queries.start(&schema, rows, records, descriptor)
+        queries.start(self.find(handle)?.run().await.map_err(|e| status(&e))?, descriptor)
     }
 
     /// Runs a statement with the parameters that were bound, for a client that fetches its rows at once.
     pub(crate) async fn rows(&self, handle: &[u8]) -> Result<(SchemaRef, Rows), Status> {
-        let (schema, rows, _) = self.find(handle)?.run().await.map_err(|e| status(&e))?;
-        Ok((schema, rows))
+        let outcome = self.find(handle)?.run().await.map_err(|e| status(&e))?;
+        Ok((outcome.schema, outcome.rows.unwrap_or_else(|| stream::empty().boxed())))
     }
 
     /// Runs an update once for each row of parameters.
@@ -105,14 +133,14 @@ impl Statements {
         let prepared = self.find(handle)?;
         let run = async {
             let Some((_, mut rows)) = batches(messages).await? else {
-                let (_, _, records) = prepared.run().await?;
-                return Ok(records);
+                return Ok(prepared.run().await?.records);
             };
+            let statement = prepared.statement().await?;
             let (mut changed, mut done) = (0, 0);
             while let Some(batch) = rows.try_next().await? {
                 for row in 0..batch.num_rows() {
-                    let answer = prepared.once(&value::row(&batch, row)?).await.map_err(|e| at_row(e, done))?;
-                    changed += count(&answer).max(0);
+                    let answer = prepared.once(&statement, &value::row(&batch, row)?).await;
+                    changed += count(&answer.map_err(|e| at_row(e, done))?).max(0);
                     done += 1;
                 }
             }
@@ -121,64 +149,138 @@ impl Statements {
         run.await.map_err(|e: Error| status(&e))
     }
 
+    /// Forgets a statement. One that has made room for newer ones is closed already.
     pub(crate) fn close(&self, handle: &[u8]) -> Result<(), Status> {
         let handle = Uuid::from_slice(handle).map_err(|_| unknown())?;
-        self.prepared.take(&handle).map(drop).ok_or_else(unknown)
+        drop(self.kept.take(&handle));
+        Ok(())
     }
 
     pub(crate) fn sweep(&self) {
-        self.prepared.sweep(|_| false);
+        self.kept.sweep();
     }
 
     fn find(&self, handle: &[u8]) -> Result<Prepared, Status> {
+        self.with(handle, |kept| Ok(kept.prepared.clone()))
+    }
+
+    fn with<R>(&self, handle: &[u8], work: impl FnOnce(&mut Kept) -> Result<R>) -> Result<R, Status> {
         let handle = Uuid::from_slice(handle).map_err(|_| unknown())?;
-        self.prepared.with(&handle, |prepared| prepared.clone()).ok_or_else(unknown)
+        self.kept.with(&handle, work).ok_or_else(unknown)?.map_err(|e| status(&e))
+    }
+}
+
+impl Kept {
+    /// Forgets the parameters, for those that `call` is about to bring.
+    fn begin(&mut self, call: Uuid) {
+        self.prepared.bound = Arc::new(Vec::new());
+        self.arriving = (call, Vec::new());
+        self.parameter_bytes = 0;
+    }
+
+    fn add(&mut self, call: Uuid, batch: RecordBatch) -> Result<()> {
+        self.check_turn(call)?;
+        self.parameter_bytes += bytes_of(&batch)?;
+        if self.parameter_bytes > PARAMETER_BYTES_MAX {
+            self.begin(call);
+            return Err(Error::exhausted(format!(
+                "a statement takes {PARAMETER_BYTES_MAX} bytes of parameters at most"
+            ))
+            .with_hint("use bulk ingest to bring many rows, then join with them"));
+        }
+        self.arriving.1.push(batch);
+        Ok(())
+    }
+
+    fn bind(&mut self, call: Uuid) -> Result<()> {
+        self.check_turn(call)?;
+        self.prepared.bound = Arc::new(std::mem::take(&mut self.arriving.1));
+        Ok(())
+    }
+
+    fn check_turn(&self, call: Uuid) -> Result<()> {
+        match self.arriving.0 == call {
+            true => Ok(()),
+            false => Err(Error::conflict("another call has brought parameters for this statement meanwhile")),
+        }
     }
 }
 
 impl Prepared {
-    async fn once(&self, params: &[Value]) -> Result<Answer> {
-        let answer = self.call.session.sql(&self.sql, params).await?;
+    async fn statement(&self) -> Result<Statement> {
+        match &self.parsed {
+            Some(statement) => Ok(statement.clone()),
+            None => parse(&self.call.session, &self.text).await,
+        }
+    }
+
+    async fn once(&self, statement: &Statement, params: &[Value]) -> Result<Answer> {
+        let answer = self.call.session.run(statement, params).await?;
         self.call.keep(answer.tag());
         Ok(answer)
     }
 
-    /// Runs with each row of the parameters: columns, rows, and how many rows changed.
-    async fn run(&self) -> Result<(SchemaRef, Rows, i64)> {
-        let places: Vec<(usize, usize)> = (self.bound.iter().enumerate())
-            .flat_map(|(batch, rows)| (0..rows.num_rows()).map(move |row| (batch, row)))
-            .collect();
-        let Some((&(batch, row), rest)) = places.split_first() else {
-            return Ok(parts(self.once(&[]).await?));
-        };
-        let first = self.once(&value::row(&self.bound[batch], row)?).await?;
-        if rest.is_empty() {
-            return Ok(parts(first));
-        }
-        if !first.has_rows() {
-            let mut changed = count(&first);
-            for (done, &(batch, row)) in rest.iter().enumerate() {
-                let answer = self.once(&value::row(&self.bound[batch], row)?).await;
-                changed += count(&answer.map_err(|e| at_row(e, done + 1))?);
-            }
-            return Ok((Arc::clone(first.schema()), stream::empty().boxed(), changed));
+    /// Runs with each row of the parameters.
+    async fn run(&self) -> Result<Outcome> {
+        let statement = self.statement().await?;
+        // Counted as they are needed: a batch without buffers has as many rows as its sender likes.
+        let bound = Arc::clone(&self.bound);
+        let mut places = (0..bound.len()).flat_map(move |batch| {
+            let rows = bound[batch].num_rows();
+            (0..rows).map(move |row| (batch, row))
+        });
+        let Some(first) = places.next() else { return Ok(self.once(&statement, &[]).await?.into()) };
+        let first = self.once(&statement, &self.params(first)?).await?;
+        let mut places = places.peekable();
+        if places.peek().is_none() {
+            return Ok(first.into());
         }
         let schema = Arc::clone(first.schema());
-        let (prepared, rest) = (self.clone(), rest.to_vec());
-        let others = stream::iter(rest).then(move |(batch, row)| {
-            let prepared = prepared.clone();
-            async move {
-                let answer = prepared.once(&value::row(&prepared.bound[batch], row)?).await?;
-                Ok::<_, Error>(answer.into_stream())
-            }
-        });
-        Ok((schema, first.into_stream().chain(others.try_flatten()).boxed(), -1))
+        if first.has_rows() && first.rows_affected().is_none() {
+            let prepared = self.clone();
+            let others = stream::iter(places).then(move |place| {
+                let (prepared, statement) = (prepared.clone(), statement.clone());
+                async move {
+                    let answer = prepared.once(&statement, &prepared.params(place)?).await?;
+                    Ok::<_, Error>(answer.into_stream())
+                }
+            });
+            let rows = first.into_stream().chain(others.try_flatten()).boxed();
+            return Ok(Outcome { schema, rows: Some(rows), records: -1 });
+        }
+        let (mut records, has_rows) = (count(&first), first.has_rows());
+        let (mut held, mut bytes) = (Vec::new(), 0);
+        keep(first, &mut held, &mut bytes).await?;
+        for (done, place) in (1..).zip(places) {
+            let next = async {
+                if bytes > HELD_BYTES_MAX {
+                    return Err(Error::exhausted(format!(
+                        "the rows that are returned take over {HELD_BYTES_MAX} bytes"
+                    ))
+                    .with_hint("bind fewer rows of parameters at once"));
+                }
+                let answer = self.once(&statement, &self.params(place)?).await?;
+                records += count(&answer);
+                keep(answer, &mut held, &mut bytes).await
+            };
+            next.await.map_err(|e| at_row(e, done))?;
+        }
+        let rows = has_rows.then(|| stream::iter(held.into_iter().map(Ok)).boxed());
+        Ok(Outcome { schema, rows, records })
+    }
+
+    fn params(&self, (batch, row): (usize, usize)) -> Result<Vec<Value>> {
+        value::row(&self.bound[batch], row)
     }
 }
 
-fn parts(answer: Answer) -> (SchemaRef, Rows, i64) {
-    let (schema, records) = (Arc::clone(answer.schema()), count(&answer));
-    (schema, answer.into_stream().boxed(), records)
+/// Adds the rows of an answer to those that are held.
+async fn keep(answer: Answer, held: &mut Vec<RecordBatch>, bytes: &mut usize) -> Result<()> {
+    for batch in answer.collect().await? {
+        *bytes += bytes_of(&batch)?;
+        held.push(batch);
+    }
+    Ok(())
 }
 
 fn at_row(e: Error, done: usize) -> Error {
@@ -188,25 +290,33 @@ fn at_row(e: Error, done: usize) -> Error {
     }
 }
 
-/// All batches of a call, within a bound.
-async fn collect(messages: PeekableFlightDataStream) -> Result<Vec<RecordBatch>> {
-    let Some((_, mut rows)) = batches(messages).await? else { return Ok(Vec::new()) };
-    let (mut all, mut bytes) = (Vec::new(), 0);
-    while let Some(batch) = rows.try_next().await? {
-        // Columns of one message share its buffer, so the largest says how much is held.
-        bytes += batch.columns().iter().map(|column| column.get_buffer_memory_size()).max().unwrap_or(0);
-        if bytes > PARAMETER_BYTES_MAX {
-            return Err(Error::exhausted(format!("a query takes {PARAMETER_BYTES_MAX} bytes of parameters at most"))
-                .with_hint("use bulk ingest to bring many rows, then join with them"));
-        }
-        all.push(batch);
+/// Bytes that a batch holds: its columns, or the one buffer that those of a received batch share, if that is larger.
+fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let (mut bytes, mut shared) = (0, 0);
+    for column in batch.columns() {
+        let column = column.to_data();
+        bytes += column.get_slice_memory_size()?;
+        shared = shared.max(largest_buffer(&column));
     }
-    Ok(all)
+    Ok(bytes.max(shared))
+}
+
+fn largest_buffer(column: &ArrayData) -> usize {
+    let own = column.buffers().iter().map(|buffer| buffer.capacity());
+    own.chain(column.child_data().iter().map(largest_buffer)).max().unwrap_or(0)
+}
+
+/// Parses a text that was described, and so holds one statement.
+async fn parse(session: &Session, text: &Arc<str>) -> Result<Statement> {
+    let (session, text) = (session.clone(), Arc::clone(text));
+    let parsed = tokio::task::spawn_blocking(move || session.statements(&text)).await;
+    let mut statements = parsed.map_err(|e| Error::internal(format!("a statement cannot be parsed: {e}")))??;
+    statements.pop().ok_or_else(|| Error::internal("a prepared statement is empty"))
 }
 
 fn unknown() -> Status {
     let e = Error::not_found("there is no such prepared statement");
-    status(&e.with_hint("it was closed, or not used for 30 minutes: prepare it again"))
+    status(&e.with_hint("it was closed, not used for 30 minutes, or made room for newer ones: prepare it again"))
 }
 
 fn ipc(schema: &Schema) -> Result<IpcMessage, Status> {

@@ -2,8 +2,10 @@
 //!
 //! A statement runs once, when the client asks for its FlightInfo; the ticket in it is a handle to the rows, which are
 //! computed ahead only as far as a bounded buffer. So the schemas of info and stream are the same by construction, and
-//! a statement that changes something has done so when the info arrives, whether or not its ticket is ever used.
+//! a statement that changes something has done so when the info arrives, whether or not its ticket is ever used. Nothing
+//! that has run fails for lack of a place for its rows: older ones that nobody has fetched make room.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,18 +19,19 @@ use futures::TryStreamExt;
 use futures::stream::{self, BoxStream};
 use mvvd_core::{Error, Result};
 use mvvd_query::Answer;
+use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::watch;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::registry::Registry;
+use super::registry::{Bounds, Registry};
 use crate::status::{from_flight, status};
 
-/// Most statements whose rows were not fetched to their end.
-const QUERIES_MAX: usize = 1_000;
-/// How long rows wait for the client to fetch them.
-const IDLE: Duration = Duration::from_secs(300);
+/// How many results wait for their clients, and how long. Those that are being fetched belong to calls.
+const BOUNDS: Bounds = Bounds { values_max: 1_000, bytes_max: usize::MAX, idle: Duration::from_secs(300) };
+/// The handle in the tickets of all statements without rows.
+const NO_ROWS: &[u8] = b"";
 
 /// Encoded rows.
 pub(crate) type Encoded = BoxStream<'static, Result<FlightData, Status>>;
@@ -37,13 +40,26 @@ pub(crate) type Rows = BoxStream<'static, Result<RecordBatch>>;
 
 /// The statements of one server that have rows to fetch.
 pub(crate) struct Queries {
-    started: Registry<Started>,
+    waiting: Registry<Encoded>,
+    /// What stops those whose rows are being fetched.
+    fetching: Mutex<HashMap<Uuid, watch::Sender<bool>>>,
 }
 
-struct Started {
-    /// Taken by the client that fetches them.
-    rows: Option<Encoded>,
-    cancel: watch::Sender<bool>,
+/// What a statement gave.
+pub(crate) struct Outcome {
+    pub(crate) schema: SchemaRef,
+    /// `None` if it is of a kind that gives none.
+    pub(crate) rows: Option<Rows>,
+    /// The number of rows that it changed, or -1 if only fetching will tell.
+    pub(crate) records: i64,
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        let (schema, records) = (Arc::clone(answer.schema()), count(&answer));
+        let rows = answer.has_rows().then(|| answer.into_stream().boxed());
+        Self { schema, rows, records }
+    }
 }
 
 /// What became of a request to cancel.
@@ -63,42 +79,51 @@ struct Fetching {
 
 impl Drop for Fetching {
     fn drop(&mut self) {
-        self.queries.started.take(&self.handle);
+        self.queries.fetching.lock().remove(&self.handle);
     }
 }
 
 impl Queries {
     pub(crate) fn new() -> Self {
-        Self { started: Registry::new("results that nobody has fetched", QUERIES_MAX, IDLE) }
+        Self { waiting: Registry::new(BOUNDS, |_| 0), fetching: Mutex::default() }
     }
 
     /// Keeps rows for the client to fetch, and says where.
-    ///
-    /// `records` is the number of rows that the statement changed, or -1 if only fetching will tell.
-    pub(crate) fn start(
-        &self,
-        schema: &SchemaRef,
-        rows: Rows,
-        records: i64,
-        descriptor: FlightDescriptor,
-    ) -> Result<FlightInfo, Status> {
-        let (schema, rows) = encode(schema, rows);
-        let handle = Uuid::new_v4();
-        let (cancel, _) = watch::channel(false);
-        self.started.put(handle, Started { rows: Some(rows), cancel }).map_err(|e| status(&e))?;
-        let ticket = TicketStatementQuery { statement_handle: handle.as_bytes().to_vec().into() };
+    pub(crate) fn start(&self, outcome: Outcome, descriptor: FlightDescriptor) -> Result<FlightInfo, Status> {
+        let Outcome { mut schema, rows, records } = outcome;
+        let mut statement_handle = NO_ROWS.to_vec();
+        if let Some(rows) = rows {
+            let (encoded_schema, rows) = encode(&schema, rows);
+            schema = encoded_schema;
+            let handle = Uuid::new_v4();
+            self.waiting.put(handle, rows);
+            statement_handle = handle.as_bytes().to_vec();
+        }
+        let ticket = TicketStatementQuery { statement_handle: statement_handle.into() };
         Ok(info(&schema, ticket.as_any().encode_to_vec(), descriptor)?.with_total_records(records))
     }
 
     /// The rows behind a handle, once.
     pub(crate) fn fetch(self: &Arc<Self>, handle: &[u8]) -> Result<Encoded, Status> {
+        if handle == NO_ROWS {
+            return Ok(encode(&Arc::new(Schema::empty()), stream::empty().boxed()).1);
+        }
         let unknown = || {
             let e = Error::not_found("there are no rows for this ticket");
-            status(&e.with_hint("a ticket can be used once, within 5 minutes; run the statement again"))
+            let most = BOUNDS.values_max;
+            status(&e.with_hint(format!(
+                "a ticket can be used once, within 5 minutes, and while fewer than {most} later ones wait; run the \
+                 statement again"
+            )))
         };
         let handle = Uuid::from_slice(handle).map_err(|_| unknown())?;
-        let taken = self.started.with(&handle, |started| Some((started.rows.take()?, started.cancel.subscribe())));
-        let (rows, cancel) = taken.flatten().ok_or_else(unknown)?;
+        let (rows, cancel) = {
+            let mut fetching = self.fetching.lock();
+            let rows = self.waiting.take(&handle).ok_or_else(unknown)?;
+            let (send, receive) = watch::channel(false);
+            fetching.insert(handle, send);
+            (rows, receive)
+        };
         let fetching = Fetching { queries: Arc::clone(self), handle };
         let rows = stream::unfold(Some((rows, cancel, fetching)), |state| async move {
             let (mut rows, mut cancel, fetching) = state?;
@@ -119,21 +144,18 @@ impl Queries {
         let ticket = info.endpoint.first().and_then(|endpoint| endpoint.ticket.as_ref()).ok_or_else(unknown)?;
         let Ok(Command::TicketStatementQuery(ticket)) = super::command(&ticket.ticket) else { return Err(unknown()) };
         let handle = Uuid::from_slice(&ticket.statement_handle).map_err(|_| unknown())?;
-        let running = self.started.with(&handle, |started| {
-            started.cancel.send_replace(true);
-            started.rows.is_none()
-        });
-        match running.ok_or_else(unknown)? {
-            true => Ok(Cancelled::Soon),
-            false => {
-                self.started.take(&handle);
-                Ok(Cancelled::Done)
-            }
+        let fetching = self.fetching.lock();
+        if let Some(cancel) = fetching.get(&handle) {
+            cancel.send_replace(true);
+            return Ok(Cancelled::Soon);
         }
+        let rows = self.waiting.take(&handle);
+        drop(fetching);
+        rows.map(|_| Cancelled::Done).ok_or_else(unknown)
     }
 
     pub(crate) fn sweep(&self) {
-        self.started.sweep(|started| started.rows.is_none());
+        self.waiting.sweep();
     }
 }
 

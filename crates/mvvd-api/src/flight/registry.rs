@@ -3,55 +3,55 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use mvvd_core::{Error, Result};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-/// Values by random handles. A value in use has no idle time.
+/// How much a registry keeps, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Most values.
+    pub(crate) values_max: usize,
+    /// Most bytes of all values.
+    pub(crate) bytes_max: usize,
+    /// How long a value is kept after its last use.
+    pub(crate) idle: Duration,
+}
+
+/// Values by random handles. There is always room for one more: what was not used for longest goes.
 pub(crate) struct Registry<T> {
-    what: &'static str,
-    max: usize,
-    idle: Duration,
+    bounds: Bounds,
+    bytes_of: fn(&T) -> usize,
     entries: Mutex<HashMap<Uuid, (Instant, T)>>,
 }
 
 impl<T> Registry<T> {
-    /// At most `max` values (`what` in messages), each for `idle` after its last use.
-    pub(crate) fn new(what: &'static str, max: usize, idle: Duration) -> Self {
-        Self { what, max, idle, entries: Mutex::default() }
+    /// An empty registry; `bytes_of` says what a value counts towards the bound in bytes.
+    pub(crate) fn new(bounds: Bounds, bytes_of: fn(&T) -> usize) -> Self {
+        Self { bounds, bytes_of, entries: Mutex::default() }
     }
 
-    /// Keeps a value under `handle`; a registry that is full of values in use is an error.
-    pub(crate) fn put(&self, handle: Uuid, value: T) -> Result<()> {
+    /// Keeps a value under `handle`.
+    pub(crate) fn put(&self, handle: Uuid, value: T) {
         let mut entries = self.entries.lock();
-        if entries.len() >= self.max && !entries.contains_key(&handle) {
-            let now = Instant::now();
-            entries.retain(|_, (used, _)| now.duration_since(*used) < self.idle);
-            if entries.len() >= self.max {
-                return Err(Error::exhausted(format!("there are {} {} already", self.max, self.what))
-                    .with_hint("close the ones that are not needed, or try again later"));
-            }
-        }
-        entries.insert(handle, (Instant::now(), value));
-        Ok(())
+        let old = entries.insert(handle, (Instant::now(), value));
+        let gone = self.make_room(&mut entries, &handle);
+        // What goes may take a while to drop: nobody waits for that.
+        drop(entries);
+        drop((old, gone));
     }
 
-    /// Keeps a value under `handle`; in a full registry the one that was not used for longest goes.
-    pub(crate) fn put_over_oldest(&self, handle: Uuid, value: T) {
-        let mut entries = self.entries.lock();
-        if entries.len() >= self.max && !entries.contains_key(&handle) {
-            let oldest = entries.iter().min_by_key(|(_, (used, _))| *used).map(|(handle, _)| *handle);
-            oldest.and_then(|handle| entries.remove(&handle));
-        }
-        entries.insert(handle, (Instant::now(), value));
-    }
-
-    /// Works on a value, which counts as a use; `None` if there is none.
+    /// Works on a value, which counts as a use and may make it larger; `None` if there is none.
     pub(crate) fn with<R>(&self, handle: &Uuid, work: impl FnOnce(&mut T) -> R) -> Option<R> {
         let mut entries = self.entries.lock();
         let (used, value) = entries.get_mut(handle)?;
         *used = Instant::now();
-        Some(work(value))
+        let before = (self.bytes_of)(value);
+        let result = work(value);
+        let grew = (self.bytes_of)(value) > before;
+        let gone = if grew { self.make_room(&mut entries, handle) } else { Vec::new() };
+        drop(entries);
+        drop(gone);
+        Some(result)
     }
 
     /// Takes a value out.
@@ -59,10 +59,25 @@ impl<T> Registry<T> {
         self.entries.lock().remove(handle).map(|(_, value)| value)
     }
 
-    /// Forgets values that were idle too long, except those that `in_use` names.
-    pub(crate) fn sweep(&self, in_use: impl Fn(&T) -> bool) {
+    /// Forgets values that were idle too long.
+    pub(crate) fn sweep(&self) {
         let now = Instant::now();
-        self.entries.lock().retain(|_, (used, value)| in_use(value) || now.duration_since(*used) < self.idle);
+        self.entries.lock().retain(|_, (used, _)| now.duration_since(*used) < self.bounds.idle);
+    }
+
+    /// Takes out what was not used for longest until the bounds hold. The value under `kept` stays, even if it alone is
+    /// larger.
+    fn make_room(&self, entries: &mut HashMap<Uuid, (Instant, T)>, kept: &Uuid) -> Vec<T> {
+        let mut bytes: usize = entries.values().map(|(_, value)| (self.bytes_of)(value)).sum();
+        let mut gone = Vec::new();
+        while entries.len() > self.bounds.values_max || bytes > self.bounds.bytes_max {
+            let others = entries.iter().filter(|(handle, _)| *handle != kept);
+            let oldest = others.min_by_key(|(_, (used, _))| *used).map(|(handle, _)| *handle);
+            let Some((_, value)) = oldest.and_then(|handle| entries.remove(&handle)) else { break };
+            bytes -= (self.bytes_of)(&value);
+            gone.push(value);
+        }
+        gone
     }
 }
 
@@ -70,19 +85,45 @@ impl<T> Registry<T> {
 mod tests {
     use super::*;
 
+    const BOUNDS: Bounds = Bounds { values_max: 2, bytes_max: 100, idle: Duration::from_secs(3_600) };
+
+    fn left(registry: &Registry<usize>, handles: &[Uuid]) -> Vec<Option<usize>> {
+        handles.iter().map(|handle| registry.with(handle, |value| *value)).collect()
+    }
+
     #[test]
-    fn it_is_bounded_and_forgets() {
-        let registry = Registry::new("things", 2, Duration::from_secs(3_600));
+    fn what_was_not_used_for_longest_makes_room() {
+        let registry = Registry::new(BOUNDS, |_| 0);
         let handles = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
-        registry.put(handles[0], 0).unwrap();
-        registry.put(handles[1], 1).unwrap();
-        assert_eq!(registry.put(handles[2], 2).unwrap_err().message(), "there are 2 things already");
-        registry.put_over_oldest(handles[2], 2);
-        assert_eq!(handles.map(|handle| registry.with(&handle, |value| *value)), [None, Some(1), Some(2)]);
-        let registry = Registry::new("things", 1, Duration::ZERO);
-        registry.put(handles[0], 0).unwrap();
-        registry.put(handles[1], 1).unwrap();
-        registry.sweep(|_| true);
-        assert_eq!(registry.take(&handles[1]), Some(1));
+        registry.put(handles[0], 0);
+        registry.put(handles[1], 1);
+        registry.with(&handles[0], |_| ());
+        registry.put(handles[2], 2);
+        assert_eq!(left(&registry, &handles), [Some(0), None, Some(2)]);
+        registry.put(handles[2], 7);
+        assert_eq!(left(&registry, &handles), [Some(0), None, Some(7)]);
+    }
+
+    #[test]
+    fn bytes_are_bounded() {
+        let registry = Registry::new(BOUNDS, |bytes| *bytes);
+        let handles = [Uuid::new_v4(), Uuid::new_v4()];
+        registry.put(handles[0], 40);
+        registry.put(handles[1], 60);
+        assert_eq!(left(&registry, &handles), [Some(40), Some(60)]);
+        // One that grows drives the other out; alone it may be larger than the bound.
+        registry.with(&handles[0], |bytes| *bytes = 200);
+        assert_eq!(left(&registry, &handles), [Some(200), None]);
+        registry.put(handles[1], 1);
+        assert_eq!(left(&registry, &handles), [None, Some(1)]);
+    }
+
+    #[test]
+    fn what_is_idle_is_forgotten() {
+        let registry = Registry::new(Bounds { idle: Duration::ZERO, ..BOUNDS }, |_| 0);
+        let handle = Uuid::new_v4();
+        registry.put(handle, 0);
+        registry.sweep();
+        assert_eq!(registry.take(&handle), None);
     }
 }

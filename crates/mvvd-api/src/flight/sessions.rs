@@ -11,14 +11,12 @@ use mvvd_query::{Mvvd, Session};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use uuid::Uuid;
 
-use super::registry::Registry;
+use super::registry::{Bounds, Registry};
 
 /// Name of the cookie, as Flight clients know it.
 const COOKIE: &str = "arrow_flight_session_id";
-/// Most sessions that are kept; the one that was not used for longest makes room.
-const SESSIONS_MAX: usize = 1_000;
-/// How long a session is kept without a call.
-const IDLE: Duration = Duration::from_secs(1_800);
+/// How many sessions are kept, and how long without a call.
+const BOUNDS: Bounds = Bounds { values_max: 1_000, bytes_max: usize::MAX, idle: Duration::from_secs(1_800) };
 
 /// The sessions of one server.
 pub(crate) struct Sessions {
@@ -38,7 +36,7 @@ pub(crate) struct Call {
 
 impl Sessions {
     pub(crate) fn new(db: Mvvd) -> Self {
-        Self { db, kept: Registry::new("sessions", SESSIONS_MAX, IDLE) }
+        Self { db, kept: Registry::new(BOUNDS, |_| 0) }
     }
 
     /// The session that the headers of a call name.
@@ -49,7 +47,7 @@ impl Sessions {
         let session = kept.unwrap_or_else(|| {
             let session = self.db.session();
             if known.is_some() {
-                self.kept.put_over_oldest(id, session.clone());
+                self.kept.put(id, session.clone());
             }
             session
         });
@@ -57,7 +55,7 @@ impl Sessions {
     }
 
     pub(crate) fn sweep(&self) {
-        self.kept.sweep(|_| false);
+        self.kept.sweep();
     }
 }
 
@@ -65,7 +63,7 @@ impl Call {
     /// After a statement: what changed the session is there for the next call that has the cookie.
     pub(crate) fn keep(&self, tag: &str) {
         if self.is_new && matches!(tag, "SET" | "RESET" | "PREPARE" | "DEALLOCATE") {
-            self.sessions.kept.put_over_oldest(self.id, self.session.clone());
+            self.sessions.kept.put(self.id, self.session.clone());
         }
     }
 

@@ -114,6 +114,30 @@ async fn prepared_updates_run_once_a_row() {
     change.close().await.unwrap();
 }
 
+/// A client that never fetches the rows must not leave the statement half done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_something_has_run_for_every_row_when_the_info_is_there() {
+    let (_server, mut client) = Server::with_items().await;
+    let sql = "INSERT INTO items VALUES ($1, 'n', '[2,2]') RETURNING id, name";
+    let mut insert = client.prepare(sql.to_owned(), None).await.unwrap();
+    insert.set_parameters(RecordBatch::try_from_iter([("a", ids(&[10, 11, 12]))]).unwrap()).unwrap();
+    let info = insert.execute().await.unwrap();
+    assert_eq!(info.total_records, 3);
+    assert_eq!(rows(&mut client, "SELECT count(*) FROM items").await, ["6"]);
+    assert_eq!(cells(&fetch(&mut client, info).await.unwrap()), ["10 n", "11 n", "12 n"]);
+    insert.set_parameters(RecordBatch::try_from_iter([("a", ids(&[13, 11, 14]))]).unwrap()).unwrap();
+    let e = insert.execute().await.unwrap_err();
+    assert_eq!(code(&e), Some(Code::FailedPrecondition));
+    assert!(e.to_string().contains("parameter row 2 (the rows before it are written)"), "{e}");
+    assert_eq!(rows(&mut client, "SELECT id FROM items WHERE id > 12").await, ["13"]);
+    // The same without rows to return.
+    let mut delete = client.prepare("DELETE FROM items WHERE id = $1".to_owned(), None).await.unwrap();
+    delete.set_parameters(RecordBatch::try_from_iter([("a", ids(&[10, 11, 99]))]).unwrap()).unwrap();
+    let info = delete.execute().await.unwrap();
+    assert_eq!(info.total_records, 2);
+    assert!(fetch(&mut client, info).await.unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_have_their_codes() {
     let (_server, mut client) = Server::with_items().await;
