@@ -131,6 +131,9 @@ impl Database {
         check_name(name)?;
         let head = table.head();
         check_storable(&head.schema)?;
+        if let Some(disk) = &self.shared.disk {
+            disk.check_writable()?;
+        }
         // Before the lock: a manifest may have to be written to make room, and segments take long.
         let taken = self.shared.memory.take(table.unflushed_bytes())?;
         let mut next = table.writer().next();
@@ -150,7 +153,6 @@ impl Database {
         let table = match &self.shared.disk {
             None => Arc::new(table),
             Some(disk) => {
-                disk.check_writable()?;
                 let id = disk.new_table_id();
                 let log = TableLog::new(id, disk);
                 let mut record = Record::default();
