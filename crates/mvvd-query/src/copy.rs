@@ -11,18 +11,17 @@ use datafusion::sql::sqlparser::ast::{self, CopyLegacyOption, CopyOption, CopySo
 use futures::StreamExt;
 use mvvd_core::convert::to_text;
 use mvvd_core::{Error, Result, TableSchema, VectorKind, VectorType};
-use mvvd_storage::AtomicFile;
+use mvvd_storage::{AtomicFile, batch_bytes};
 
 use crate::Value;
 use crate::answer::Answer;
 use crate::ddl::table_name;
-use crate::dml::{scratch_relation, select_mut, select_template, unique_name};
 use crate::error::from_df;
 use crate::files::{Format, all_text, open};
-use crate::native::ingest::bytes_of;
 use crate::prepare::normal;
 use crate::progress::Meter;
 use crate::session::Session;
+use crate::syntax::{scratch_relation, select_mut, select_template, unique_name};
 
 impl Session {
     /// `COPY t [(columns)] FROM 'file'`, `COPY t TO 'file'`, `COPY (query) TO 'file'`.
@@ -138,7 +137,7 @@ impl Session {
             }
             let out = output.get_or_insert_with(|| Arc::new(Schema::new(fields)));
             let batch = RecordBatch::try_new(Arc::clone(out), columns)?;
-            reservation.try_grow(bytes_of(&batch)?).map_err(from_df)?;
+            reservation.try_grow(batch_bytes(&batch)).map_err(from_df)?;
             meter.advance(batch.num_rows());
             batches.push(batch);
         }
@@ -180,7 +179,7 @@ impl Session {
                     true => vec![SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())],
                     false => columns.into_iter().map(|c| SelectItem::UnnamedExpr(ast::Expr::Identifier(c))).collect(),
                 };
-                select.from = vec![crate::dml::relation(crate::catalog::PUBLIC, &table, &table)];
+                select.from = vec![crate::syntax::relation(crate::catalog::PUBLIC, &table, &table)];
                 query
             }
         };

@@ -16,11 +16,12 @@ use mvvd_storage::{Table, keys_of};
 use crate::Value;
 use crate::answer::Answer;
 use crate::coerce::{storage_field, to_field, to_table};
-use crate::dml::{now_micros, select_mut, select_template, time_column};
+use crate::dml::{now_micros, time_column};
 use crate::error::from_df;
 use crate::locks::WriteLock;
 use crate::prepare::{cast_to, normal};
 use crate::session::Session;
+use crate::syntax::{select_mut, select_template};
 
 /// A column as declared.
 pub(crate) struct Declared {

@@ -13,12 +13,13 @@ use mvvd_core::{Error, Result, TableSchema};
 use crate::Value;
 use crate::catalog::{CATALOG, PUBLIC, SYSTEM};
 use crate::ddl::table_name;
-use crate::dml::{insert_columns, nullable, rows_relation, select_mut, select_template, target};
+use crate::dml::{insert_columns, nullable, target};
 use crate::error::from_df;
 use crate::lexer::parse;
 use crate::prepare::{normal, parameters_of};
 use crate::session::Session;
 use crate::statement::{explainable, ready};
+use crate::syntax::{rows_relation, select_mut, select_template};
 use crate::system_tables;
 
 /// Most parameters of one statement.

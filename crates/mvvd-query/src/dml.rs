@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -17,29 +16,30 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::sqlparser::ast::{
     self, Assignment, AssignmentTarget, ConflictTarget, Expr, Ident, ObjectName, OnConflictAction, OnInsert, Query,
-    Select, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins,
 };
 use futures::StreamExt;
 use mvvd_core::convert::to_vectors;
 use mvvd_core::schema::{CREATED_AT, UPDATED_AT, sql_type};
 use mvvd_core::{Error, Result, RowId, TableSchema, VectorType};
-use mvvd_storage::{Key, Place, Snapshot, Table, keys_of};
+use mvvd_storage::{Key, Place, Snapshot, Table, batch_bytes, keys_of};
 use tokio::sync::oneshot;
 
 use crate::Value;
 use crate::answer::Answer;
-use crate::catalog::{ROWS, SCRATCH};
 use crate::coerce::to_table;
 use crate::constants::{constant_rows, plain_values};
 use crate::ddl::table_name;
 use crate::error::from_df;
 use crate::locks::WriteLock;
-use crate::native::ingest::bytes_of;
 use crate::prepare::{cast_to, normal};
 use crate::progress::Meter;
 use crate::rewrite::values_with_subqueries;
 use crate::scan_exec::{ROW_ID, with_row_id};
 use crate::session::Session;
+use crate::syntax::{
+    and, column_of, equals, parse_expr, rows_relation, scratch_relation, select_mut, select_template, unique_name,
+};
 
 /// So many rows are written on the caller's own thread.
 pub(crate) const FEW_ROWS: usize = 4;
@@ -289,7 +289,7 @@ impl Session {
         let mut batches = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(from_df)?;
-            reservation.try_grow(bytes_of(&batch)?).map_err(from_df)?;
+            reservation.try_grow(batch_bytes(&batch)).map_err(from_df)?;
             meter.advance(batch.num_rows());
             batches.push(batch);
         }
@@ -547,18 +547,6 @@ struct Declared {
     default: Option<Expr>,
 }
 
-/// Reads an expression that stands alone, such as a stored default.
-pub(crate) fn parse_expr(text: &str) -> Result<Expr> {
-    let mut statements = crate::lexer::parse(&format!("SELECT {text}"))?;
-    let ast::Statement::Query(mut query) = Arc::unwrap_or_clone(statements.remove(0).ast) else {
-        unreachable!("SELECT is a query")
-    };
-    match select_mut(&mut query).projection.swap_remove(0) {
-        SelectItem::UnnamedExpr(expr) => Ok(expr),
-        other => Err(Error::internal(format!("{other} is no expression"))),
-    }
-}
-
 fn declared(column: &mvvd_core::schema::Column) -> Result<Declared> {
     // A type without a name in SQL (a struct, say) is cast after the query instead.
     let ty = match parse_expr(&format!("CAST(NULL AS {})", sql_type(&column.field))) {
@@ -750,76 +738,9 @@ pub(crate) fn nullable(schema: &Schema) -> Schema {
     Schema::new(schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>())
 }
 
-// Pieces of syntax tree.
-
-/// `SELECT 1`, to be filled.
-pub(crate) fn select_template() -> Box<Query> {
-    let mut statements = crate::lexer::parse("SELECT 1").expect("a constant statement parses");
-    match Arc::unwrap_or_clone(statements.remove(0).ast) {
-        ast::Statement::Query(query) => query,
-        _ => unreachable!("SELECT is a query"),
-    }
-}
-
-/// The SELECT of [`select_template`].
-pub(crate) fn select_mut(query: &mut Query) -> &mut Select {
-    match query.body.as_mut() {
-        SetExpr::Select(select) => select,
-        _ => unreachable!("the template is a SELECT"),
-    }
-}
-
-/// `schema.table AS alias`.
-pub(crate) fn relation(schema: &str, table: &str, alias: &str) -> TableWithJoins {
-    let quoted = |name: &str| Ident::with_quote('"', name);
-    TableWithJoins {
-        relation: TableFactor::Table {
-            name: ObjectName::from(vec![quoted(schema), quoted(table)]),
-            alias: Some(TableAlias { explicit: true, name: quoted(alias), columns: Vec::new(), at: None }),
-            args: None,
-            with_hints: Vec::new(),
-            version: None,
-            with_ordinality: false,
-            partitions: Vec::new(),
-            json_path: None,
-            sample: None,
-            index_hints: Vec::new(),
-        },
-        joins: Vec::new(),
-    }
-}
-
-/// A table with its row numbers.
-pub(crate) fn rows_relation(table: &str, alias: &str) -> TableWithJoins {
-    relation(ROWS, table, alias)
-}
-
-/// A relation lent to this statement.
-pub(crate) fn scratch_relation(name: &str, alias: &str) -> TableWithJoins {
-    relation(SCRATCH, name, alias)
-}
-
-fn column_of(alias: &str, column: &str) -> Expr {
-    Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', column)])
-}
-
-fn equals(left: Expr, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op: ast::BinaryOperator::Eq, right: Box::new(right) }
-}
-
-fn and(left: Expr, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op: ast::BinaryOperator::And, right: Box::new(right) }
-}
-
 /// How many rows a plan will give, if that is known before it runs.
 pub(crate) fn known_rows(plan: &Arc<dyn ExecutionPlan>) -> Option<u64> {
     #[expect(deprecated, reason = "the replacement needs a context that only the optimizer makes")]
     let statistics = plan.partition_statistics(None).ok()?;
     statistics.num_rows.get_value().map(|rows| *rows as u64)
-}
-
-/// A name that no other statement uses.
-pub(crate) fn unique_name() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("__mvvd_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -29,6 +29,7 @@ mod scan_exec;
 mod session;
 mod settings;
 mod statement;
+mod syntax;
 mod system_tables;
 mod topk;
 pub mod value;

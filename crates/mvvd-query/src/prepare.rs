@@ -107,8 +107,8 @@ impl Session {
 
     /// The value of an expression that reads no table.
     pub(crate) async fn constant(&self, expr: Expr, params: &[Value]) -> Result<Value> {
-        let mut query = crate::dml::select_template();
-        crate::dml::select_mut(&mut query).projection = vec![ast::SelectItem::UnnamedExpr(expr)];
+        let mut query = crate::syntax::select_template();
+        crate::syntax::select_mut(&mut query).projection = vec![ast::SelectItem::UnnamedExpr(expr)];
         let state = self.state();
         let plan = self.plan(&state, ast::Statement::Query(query), params).await?;
         let batches = self.run_plan("SELECT", &state, &plan).await?.collect().await?;

@@ -9,9 +9,9 @@ use datafusion::sql::sqlparser::ast;
 use mvvd_core::Result;
 
 use crate::Value;
-use crate::dml::{scratch_relation, select_mut, select_template, unique_name};
 use crate::error::from_df;
 use crate::session::Session;
+use crate::syntax::{scratch_relation, select_mut, select_template, unique_name};
 
 impl Session {
     /// The RETURNING list for `rows` of the table known as `alias`. Runs before the write, so that its errors stop it.

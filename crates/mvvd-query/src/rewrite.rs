@@ -13,9 +13,9 @@ use datafusion::sql::sqlparser::ast::{
 };
 use mvvd_core::{Error, Result};
 
-use crate::dml::{select_mut, select_template};
 use crate::prepare::normal;
 use crate::statement::{is_distance_function, is_distance_operator};
+use crate::syntax::{select_mut, select_template};
 
 /// Most rows of a VALUES list that has subqueries.
 const SUBQUERY_ROWS_MAX: usize = 200;

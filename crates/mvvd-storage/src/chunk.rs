@@ -247,8 +247,8 @@ impl Chunk {
     }
 }
 
-/// Bytes of the values of a batch.
-pub(crate) fn batch_bytes(batch: &RecordBatch) -> usize {
+/// Bytes of the values of a batch, as tables count them: batches that were sliced or received share larger buffers.
+pub fn batch_bytes(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(slice_bytes).sum()
 }
 

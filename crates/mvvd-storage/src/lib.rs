@@ -49,7 +49,7 @@ mod wal;
 
 pub use backup::{Copied, CopyOptions, copy};
 pub use check::{Checked, DamagedSegment, Problem, Repaired, TableChecked, check, repair};
-pub use chunk::Chunk;
+pub use chunk::{Chunk, batch_bytes};
 pub use database::Database;
 pub use disk::{Disk, Options, StorageMode};
 pub use encrypt::{Keyring, MasterKey};

@@ -228,7 +228,7 @@ impl Table {
     /// computes.
     pub fn may_wait(&self, batches: &[RecordBatch]) -> bool {
         let Some(writer) = self.writer.try_lock() else { return true };
-        let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let bytes = batches.iter().map(batch_bytes).sum();
         let is_free = || self.memory.get().is_none_or(|memory| memory.has(bytes));
         self.log.may_wait(bytes, unflushed_bytes(&writer.head)) || !is_free()
     }

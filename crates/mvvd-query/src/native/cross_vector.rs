@@ -318,7 +318,7 @@ impl Session {
 
     /// Reads an SQL expression over the columns of `schema`.
     fn parse_condition(&self, state: &SessionState, text: &str, schema: &DFSchema, params: &[Value]) -> Result<Expr> {
-        let parsed = crate::dml::parse_expr(text)?;
+        let parsed = crate::syntax::parse_expr(text)?;
         let parsed = datafusion::sql::sqlparser::ast::ExprWithAlias { expr: parsed, alias: None };
         let expr = state.create_logical_expr_from_sql_expr(parsed, schema).map_err(from_df)?;
         let values = ParamValues::from(params.to_vec());

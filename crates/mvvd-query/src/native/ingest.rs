@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::MemTable;
 use datafusion::execution::memory_pool::MemoryReservation;
@@ -10,13 +10,14 @@ use datafusion::sql::sqlparser::ast::{Expr, Ident, SelectItem};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use mvvd_core::{Error, ErrorKind, Result};
-use mvvd_storage::Table;
+use mvvd_storage::{Table, batch_bytes};
 
 use crate::ddl::fill_table;
-use crate::dml::{now_micros, scratch_relation, select_mut, select_template, unique_name, widen};
+use crate::dml::{now_micros, widen};
 use crate::error::from_df;
 use crate::native::entities::named_columns;
 use crate::session::Session;
+use crate::syntax::{scratch_relation, select_mut, select_template, unique_name};
 
 /// How the names begin that SQL does not reach.
 const RESERVED: &str = "__mvvd";
@@ -81,7 +82,7 @@ impl Session {
         let mut batches = Vec::new();
         while let Some(batch) = rows.next().await {
             let batch = batch?;
-            memory.try_grow(bytes_of(&batch)?).map_err(from_df)?;
+            memory.try_grow(batch_bytes(&batch)).map_err(from_df)?;
             batches.push(batch);
         }
         if self.ingest_appends(target)? {
@@ -185,9 +186,4 @@ fn check_name(name: &str) -> Result<()> {
             .with_hint(format!("names that start with {RESERVED} are the database's own: choose another one"))),
         false => Ok(()),
     }
-}
-
-/// Bytes of the rows themselves: batches that were received share one buffer between their columns.
-pub(crate) fn bytes_of(batch: &RecordBatch) -> Result<usize> {
-    batch.columns().iter().map(|column| Ok(column.to_data().get_slice_memory_size()?)).sum()
 }

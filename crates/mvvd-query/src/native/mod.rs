@@ -5,7 +5,7 @@
 mod cross_vector;
 mod entities;
 mod functions;
-pub(crate) mod ingest;
+mod ingest;
 
 pub use cross_vector::{Combine, CrossVectorQuery, Field, Missing, Query};
 pub use entities::OnConflict;

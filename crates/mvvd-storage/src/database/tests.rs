@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::MasterKey;
-use crate::disk::{StorageMode, segment_path};
+use crate::disk::{SEGMENTS, StorageMode, segment_path};
 use crate::fs::{FaultyFs, MemoryFs};
 use crate::key::Key;
 use crate::memory::tests::Bounded;
@@ -1112,4 +1112,16 @@ fn columns_that_no_segment_holds_are_refused() {
         append(&database, "t", 0..3);
         database.checkpoint().unwrap();
     }
+}
+
+#[test]
+fn a_large_table_of_a_read_only_database_leaves_no_file() {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    Database::open(Arc::clone(&fs), tiny()).unwrap().close().unwrap();
+    let database = Database::open(Arc::clone(&fs), Options { read_only: true, ..tiny() }).unwrap();
+    let table = Table::new(schema());
+    let rows: Vec<(i64, String)> = (0..60).map(|key| (key, format!("{key}"))).collect();
+    table.append(&[batch(&rows)]).unwrap().wait().unwrap();
+    assert_eq!(database.add("a", table).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert!(fs.list(SEGMENTS).unwrap().is_empty());
 }
