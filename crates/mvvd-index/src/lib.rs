@@ -1,0 +1,28 @@
+//! Vector indexes of MVVD: pure algorithms over the vectors of one segment.
+//!
+//! An index covers the rows of one segment, by ordinal, and proposes the rows near a query; it never holds the vectors
+//! themselves, which the segment has and every search is given. It owns no file: it is built into bytes and opened from
+//! bytes, which may be a map. What is deleted or filtered out is told with each search.
+//!
+//! | module | |
+//! |---|---|
+//! | `kind` | [`IndexKind`]: what a type of index can do, and how it is built and opened; [`Registry`] |
+//! | `options` | options in `WITH (…)`, their ranges and defaults |
+//! | `vectors` | [`Vectors`]: the vectors of one column of a segment |
+//! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
+//! | `filter` | [`Filter`]: which rows may be found |
+//! | `sidecar` | the frame around an index on disk: magic, version, checksum, what it was built from |
+
+mod filter;
+mod kind;
+mod options;
+mod request;
+mod sidecar;
+mod vectors;
+
+pub use filter::Filter;
+pub use kind::{Build, Cursor, IndexKind, IndexSpec, Registry, VectorIndex};
+pub use options::{Choice, OptionSpec, Options};
+pub use request::{Effort, Hit, Query, Request, Term};
+pub use sidecar::{build, open};
+pub use vectors::{Values, Vectors};
