@@ -11,12 +11,18 @@
 //! | `vectors` | [`Vectors`]: the vectors of one column of a segment |
 //! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
 //! | `filter` | [`Filter`]: which rows may be found |
+//! | `rotate` | random rotations |
+//! | `codec` | short codes of vectors |
 //! | `sidecar` | the frame around an index on disk: magic, version, checksum, what it was built from |
 
+#[expect(dead_code, reason = "the kinds of index that use it come next")]
+mod codec;
 mod filter;
 mod kind;
 mod options;
 mod request;
+#[expect(dead_code, reason = "the kinds of index that use it come next")]
+mod rotate;
 mod sidecar;
 mod vectors;
 

@@ -5,6 +5,8 @@
 //! | `body` | the one body of every dense kernel |
 //! | `bits` | Hamming and Jaccard |
 //! | `sparse` | sparse vectors |
+//! | `fastscan` | table look-ups over blocks of 32 codes |
+//! | `fht` | random rotations |
 //! | `x86`, `aarch64`, `scalar` | the levels: the bodies compiled for the CPU's instructions |
 //! | `portable` | sixteen lanes without intrinsics |
 //!
@@ -26,6 +28,8 @@ use crate::metric::Metric;
 mod aarch64;
 mod bits;
 mod body;
+mod fastscan;
+mod fht;
 mod portable;
 mod scalar;
 mod sparse;
@@ -34,6 +38,11 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use fastscan::{
+    BLOCK_ROWS, BoundScale, Bounds, PLACE_BYTES, Rounded, add_bounds, below, fastscan, fastscan_bit_tables,
+    fastscan_tables, place_of, put_bits, put_digits,
+};
+pub use fht::{rotate_round, unrotate_round};
 pub use sparse::{Sparse, distance_sparse, dot_sparse, norm_sparse};
 
 /// Distances from `query` to each row of `rows` (row-major, `out.len()` rows).
@@ -179,6 +188,8 @@ struct Table {
     level: &'static str,
     dense: DenseTable,
     bits: BitsFn,
+    fastscan: fastscan::FastScanTable,
+    rotation: fht::RotationTable,
 }
 
 /// By type of query and rows.

@@ -1,11 +1,13 @@
 //! The level of any CPU: the body over plain arrays, with the instructions that the whole build may use.
 
+use super::fastscan::{Bytewise, fastscan_table};
+use super::fht::rotation_table;
 use super::portable::{Portable, Words};
 use super::{Table, bits_entry, dense_table};
 
 /// The level that always exists.
 pub(super) fn table() -> Table {
-    Table { level: "scalar", dense: SCALAR, bits: scalar_bits }
+    Table { level: "scalar", dense: SCALAR, bits: scalar_bits, fastscan: FASTSCAN, rotation: ROTATION }
 }
 
 dense_table! {
@@ -13,4 +15,10 @@ dense_table! {
 }
 bits_entry! {
     with Words => scalar_bits
+}
+fastscan_table! {
+    with Bytewise => FASTSCAN
+}
+rotation_table! {
+    => ROTATION
 }

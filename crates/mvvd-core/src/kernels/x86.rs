@@ -9,6 +9,8 @@ use half::f16;
 
 use super::bits::{BLOCK, Bits};
 use super::body::{LANES, Simd};
+use super::fastscan::{BLOCK_ROWS, Shuffle, fastscan_table};
+use super::fht::rotation_table;
 use super::portable::Words;
 use super::{Table, bits_entry, dense_table};
 
@@ -26,11 +28,19 @@ pub(super) fn tables() -> Vec<Table> {
             level: "avx512",
             dense: AVX512,
             bits: if is_x86_feature_detected!("avx512vpopcntdq") { vpopcnt_bits } else { popcnt_bits },
+            fastscan: AVX512_FASTSCAN,
+            rotation: AVX512_ROTATION,
         });
     }
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") && popcnt
     {
-        tables.push(Table { level: "avx2", dense: AVX2, bits: popcnt_bits });
+        tables.push(Table {
+            level: "avx2",
+            dense: AVX2,
+            bits: popcnt_bits,
+            fastscan: AVX2_FASTSCAN,
+            rotation: AVX2_ROTATION,
+        });
     }
     tables
 }
@@ -50,6 +60,22 @@ bits_entry! {
 bits_entry! {
     #[target_feature(enable = "popcnt")]
     with Words => popcnt_bits
+}
+fastscan_table! {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
+    with Avx512(()) => AVX512_FASTSCAN
+}
+fastscan_table! {
+    #[target_feature(enable = "avx2,fma,f16c,popcnt")]
+    with Avx2(()) => AVX2_FASTSCAN
+}
+rotation_table! {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
+    => AVX512_ROTATION
+}
+rotation_table! {
+    #[target_feature(enable = "avx2,fma,f16c,popcnt")]
+    => AVX2_ROTATION
 }
 
 /// Exists only inside this module's AVX-512 functions, so the CPU has AVX-512 F, BW, DQ and VL.
@@ -249,6 +275,135 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch<T>(self, place: *const T, first_level: bool) {
         prefetch(place, first_level);
+    }
+}
+
+/// Four places at a time.
+impl Shuffle for Avx512 {
+    const BYTES: usize = 64;
+    /// Pairs of rows 0 to 15, their odd bytes alone, and the same of rows 16 to 31.
+    type Sums = [__m512i; 4];
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm512_setzero_si512(); 4] }
+    }
+
+    #[inline(always)]
+    fn add(self, sums: Self::Sums, codes: &[u8], tables: &[u8]) -> Self::Sums {
+        assert!(codes.len() == Self::BYTES && tables.len() == Self::BYTES);
+        // SAFETY: `self` proves the features; both slices are 64 readable bytes.
+        unsafe {
+            let codes = _mm512_loadu_si512(codes.as_ptr().cast());
+            let tables = _mm512_loadu_si512(tables.as_ptr().cast());
+            let digit = _mm512_set1_epi8(15);
+            let low = _mm512_shuffle_epi8(tables, _mm512_and_si512(codes, digit));
+            let high = _mm512_shuffle_epi8(tables, _mm512_and_si512(_mm512_srli_epi16::<4>(codes), digit));
+            [
+                _mm512_add_epi16(sums[0], low),
+                _mm512_add_epi16(sums[1], _mm512_srli_epi16::<8>(low)),
+                _mm512_add_epi16(sums[2], high),
+                _mm512_add_epi16(sums[3], _mm512_srli_epi16::<8>(high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn finish(self, sums: Self::Sums, out: &mut [u32; BLOCK_ROWS]) {
+        // SAFETY: `self` proves the features; each quarter of `out` is 32 readable and writable bytes.
+        unsafe {
+            for half in 0..2 {
+                let odd = sums[2 * half + 1];
+                let even = _mm512_sub_epi16(sums[2 * half], _mm512_slli_epi16::<8>(odd));
+                for (quarter, v) in [even, odd].into_iter().enumerate() {
+                    // Four places of eight rows each: two and two, then the halves.
+                    let two = _mm512_add_epi32(
+                        _mm512_cvtepu16_epi32(_mm512_castsi512_si256(v)),
+                        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(v)),
+                    );
+                    let one = _mm256_add_epi32(_mm512_castsi512_si256(two), _mm512_extracti64x4_epi64::<1>(two));
+                    let place = out[16 * half + 8 * quarter..][..8].as_mut_ptr().cast();
+                    _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), one));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn below(self, values: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
+        // SAFETY: `self` proves the features; both halves are 64 readable bytes.
+        unsafe {
+            let limit = _mm512_set1_ps(limit);
+            let low = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_loadu_ps(values.as_ptr()), limit);
+            let high = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(_mm512_loadu_ps(values[16..].as_ptr()), limit);
+            u32::from(low) | u32::from(high) << 16
+        }
+    }
+}
+
+/// Two places at a time.
+impl Shuffle for Avx2 {
+    const BYTES: usize = 32;
+    /// Pairs of rows 0 to 15, their odd bytes alone, and the same of rows 16 to 31.
+    type Sums = [__m256i; 4];
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        // SAFETY: `self` proves the features.
+        unsafe { [_mm256_setzero_si256(); 4] }
+    }
+
+    #[inline(always)]
+    fn add(self, sums: Self::Sums, codes: &[u8], tables: &[u8]) -> Self::Sums {
+        assert!(codes.len() == Self::BYTES && tables.len() == Self::BYTES);
+        // SAFETY: `self` proves the features; both slices are 32 readable bytes.
+        unsafe {
+            let codes = _mm256_loadu_si256(codes.as_ptr().cast());
+            let tables = _mm256_loadu_si256(tables.as_ptr().cast());
+            let digit = _mm256_set1_epi8(15);
+            let low = _mm256_shuffle_epi8(tables, _mm256_and_si256(codes, digit));
+            let high = _mm256_shuffle_epi8(tables, _mm256_and_si256(_mm256_srli_epi16::<4>(codes), digit));
+            [
+                _mm256_add_epi16(sums[0], low),
+                _mm256_add_epi16(sums[1], _mm256_srli_epi16::<8>(low)),
+                _mm256_add_epi16(sums[2], high),
+                _mm256_add_epi16(sums[3], _mm256_srli_epi16::<8>(high)),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn finish(self, sums: Self::Sums, out: &mut [u32; BLOCK_ROWS]) {
+        // SAFETY: `self` proves the features; each quarter of `out` is 32 readable and writable bytes.
+        unsafe {
+            for half in 0..2 {
+                let odd = sums[2 * half + 1];
+                let even = _mm256_sub_epi16(sums[2 * half], _mm256_slli_epi16::<8>(odd));
+                for (quarter, v) in [even, odd].into_iter().enumerate() {
+                    let one = _mm256_add_epi32(
+                        _mm256_cvtepu16_epi32(_mm256_castsi256_si128(v)),
+                        _mm256_cvtepu16_epi32(_mm256_extracti128_si256::<1>(v)),
+                    );
+                    let place = out[16 * half + 8 * quarter..][..8].as_mut_ptr().cast();
+                    _mm256_storeu_si256(place, _mm256_add_epi32(_mm256_loadu_si256(place), one));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn below(self, values: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
+        let mut mask = 0;
+        for (i, eight) in values.chunks_exact(8).enumerate() {
+            // SAFETY: `self` proves the features; the chunk is 32 readable bytes.
+            let bits = unsafe {
+                let less = _mm256_cmp_ps::<_CMP_LT_OQ>(_mm256_loadu_ps(eight.as_ptr()), _mm256_set1_ps(limit));
+                _mm256_movemask_ps(less)
+            };
+            mask |= (bits as u32) << (8 * i);
+        }
+        mask
     }
 }
 

@@ -1,0 +1,3 @@
+//! Short codes that stand for vectors, and estimates of distances from them.
+
+pub(crate) mod rabitq;

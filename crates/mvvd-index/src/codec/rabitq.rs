@@ -1,0 +1,214 @@
+//! What is RaBitQ's code of a vector, and how is a distance estimated from it?
+//!
+//! Gao & Long 2024 (arXiv:2405.12497). A vector x is rotated at random and coded by the signs of its residual r = x - c
+//! from some centre c: a list's centroid, or a node of a graph. With s_i the signs as 1 and -1, and D dimensions,
+//!
+//! ```text
+//! <r, v>  is estimated by  f * sum s_i v_i,   f = |r|^2 / sum |r_i|,
+//! ```
+//!
+//! without bias for any v; the error has about the standard deviation |v| * root((D f^2 - |r|^2) / (D - 1)).
+//!
+//! - Squared Euclidean distance: |q - x|^2 = |q - c|^2 + |r|^2 - 2 <r, q - c>. With v = q - c the sum over c's part is
+//!   known when the code is made, so one set of tables for q serves every centre.
+//! - Inner product as a distance: -<q, x> = -<q, c> - <q, r>, with v = q.
+//! - Cosine distance: half the squared Euclidean distance of vectors of length 1.
+//!
+//! Either way a distance is g + a + s * sum(s_i q_i) with g of query and centre, and a and s (and e for the error) of the
+//! row: [`Factors`].
+
+use mvvd_core::kernels::{self, BoundScale};
+
+/// Which distance codes estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The squared Euclidean distance.
+    Squared,
+    /// The negated inner product.
+    Dot,
+}
+
+/// What a row has beside its code; see [`kernels::add_bounds`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Factors {
+    /// Added to the estimate.
+    pub(crate) add: f32,
+    /// What the sum of signed query values is multiplied with.
+    pub(crate) scale: f32,
+    /// The standard deviation of the error for a v of length 1.
+    pub(crate) error: f32,
+}
+
+impl Factors {
+    /// Of no vector: bounds are NaN, which is below nothing.
+    pub(crate) const NONE: Self = Self { add: f32::NAN, scale: 0.0, error: 0.0 };
+    /// Of a vector too long for numbers: anything is possible.
+    const ANY: Self = Self { add: 0.0, scale: 0.0, error: f32::INFINITY };
+}
+
+/// Codes a vector by its residual from a centre, both rotated: one bit a dimension into `bits`, lowest first.
+pub(crate) fn encode(form: Form, residual: &[f32], centre: &[f32], bits: &mut [u8]) -> Factors {
+    let (mut squares, mut absolutes, mut of_centre) = ([0.0_f32; 8], [0.0_f32; 8], [0.0_f32; 8]);
+    let (residuals, _) = residual.as_chunks::<8>();
+    let (centres, _) = centre.as_chunks::<8>();
+    for ((r, c), byte) in residuals.iter().zip(centres).zip(&mut *bits) {
+        let mut code = 0;
+        for i in 0..8 {
+            let positive = r[i] > 0.0;
+            squares[i] += r[i] * r[i];
+            absolutes[i] += r[i].abs();
+            of_centre[i] += if positive { c[i] } else { -c[i] };
+            code |= u8::from(positive) << i;
+        }
+        *byte = code;
+    }
+    let sum = |sums: [f32; 8]| sums.iter().sum::<f32>();
+    factors(form, residual.len(), sum(squares), sum(absolutes), sum(of_centre))
+}
+
+/// From |r|^2, the inner product of r and the code's vector, and that of c and the code's vector.
+fn factors(form: Form, dims: usize, squares: f32, with_code: f32, of_centre: f32) -> Factors {
+    // A residual of nothing has no direction: the centre is the vector.
+    let f = if squares == 0.0 { 0.0 } else { squares / with_code };
+    let deviation = ((dims as f32 * f * f - squares).max(0.0) / (dims as f32 - 1.0)).sqrt();
+    let factors = match form {
+        Form::Squared => Factors { add: squares + 2.0 * f * of_centre, scale: -2.0 * f, error: 2.0 * deviation },
+        Form::Dot => Factors { add: 0.0, scale: -f, error: deviation },
+    };
+    let finite = factors.add.is_finite() && factors.scale.is_finite() && factors.error.is_finite();
+    if finite { factors } else { Factors::ANY }
+}
+
+/// A rotated query as tables for [`kernels::fastscan`] over codes of one bit.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BitQuery {
+    /// 16 bytes for 4 dimensions.
+    pub(crate) tables: Vec<u8>,
+    /// What makes the sum of signed values of a sum of bytes.
+    step: f32,
+    base: f32,
+    /// The standard deviation of the sum's error, from rounding.
+    rounding: f32,
+}
+
+impl BitQuery {
+    pub(crate) fn new(rotated: &[f32]) -> Self {
+        let mut query = Self::default();
+        query.set(rotated);
+        query
+    }
+
+    /// Becomes another query, in the same memory.
+    pub(crate) fn set(&mut self, rotated: &[f32]) {
+        self.tables.resize(4 * rotated.len(), 0);
+        let rounded = kernels::fastscan_bit_tables(rotated, &mut self.tables);
+        // The sum with signs is twice the sum of those whose bit is set, less that of all.
+        self.step = 2.0 * rounded.step;
+        self.base = 2.0 * rounded.base - rotated.iter().sum::<f32>();
+        // A table's error is anywhere within half a step.
+        self.rounding = self.step * (self.tables.len() as f32 / 16.0 / 12.0).sqrt();
+    }
+
+    /// How sums become bounds: distances times `weight`, `deviations` standard deviations to either side, where `length`
+    /// is that of v: |q - c| for [`Form::Squared`], |q| for [`Form::Dot`].
+    pub(crate) fn scale(&self, weight: f32, deviations: f32, length: f32) -> BoundScale {
+        let deviations = deviations * weight.abs();
+        BoundScale {
+            weight,
+            step: self.step,
+            base: self.base,
+            // Not 0, for an infinite error.
+            error: (deviations * length).max(f32::MIN_POSITIVE),
+            rounding: deviations * self.rounding,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rotate::{Random, Rotation};
+    use mvvd_core::kernels::{BLOCK_ROWS, Bounds};
+
+    /// Bounds of 32 rows around a centre, beside the exact distances.
+    fn check(form: Form, dims: usize, spread: f32) {
+        let mut random = Random::new(dims as u64);
+        let mut vector = |scale: f32| -> Vec<f32> {
+            // Sums of three: rather like normal numbers.
+            (0..dims).map(|_| (random.float() + random.float() + random.float()) * scale).collect()
+        };
+        let rotation = Rotation::new(dims, 5);
+        let rotate = |v: &[f32]| {
+            let mut out = vec![0.0; rotation.padded()];
+            rotation.rotate(v, &mut out);
+            out
+        };
+        let padded = rotation.padded();
+        let (mut inside, mut all, mut bias, mut width) = (0, 0, 0.0, 0.0);
+        for _ in 0..40 {
+            let centre = vector(1.0);
+            let query: Vec<f32> = vector(spread).iter().zip(&centre).map(|(v, c)| v + c).collect();
+            let rows: Vec<Vec<f32>> =
+                (0..BLOCK_ROWS).map(|_| vector(spread).iter().zip(&centre).map(|(v, c)| v + c).collect()).collect();
+            let (rc, rq) = (rotate(&centre), rotate(&query));
+            let mut block = vec![0; 4 * padded];
+            let mut factors = [0.0; 3 * BLOCK_ROWS];
+            for (i, row) in rows.iter().enumerate() {
+                let residual: Vec<f32> = rotate(row).iter().zip(&rc).map(|(x, c)| x - c).collect();
+                let mut bits = vec![0; padded / 8];
+                let Factors { add, scale, error } = encode(form, &residual, &rc, &mut bits);
+                kernels::put_bits(&mut block, i, &bits);
+                factors[i] = add;
+                factors[BLOCK_ROWS + i] = scale;
+                factors[2 * BLOCK_ROWS + i] = error;
+            }
+            let exact = |x: &[f32]| -> f32 {
+                match form {
+                    Form::Squared => query.iter().zip(x).map(|(q, x)| (q - x) * (q - x)).sum(),
+                    Form::Dot => -query.iter().zip(x).map(|(q, x)| q * x).sum::<f32>(),
+                }
+            };
+            let length = match form {
+                Form::Squared => exact(&centre).sqrt(),
+                Form::Dot => query.iter().map(|q| q * q).sum::<f32>().sqrt(),
+            };
+            let coded = BitQuery::new(&rq);
+            let mut sums = [0; BLOCK_ROWS];
+            kernels::fastscan(&block, &coded.tables, &mut sums);
+            for weight in [1.0_f32, -0.5] {
+                let mut bounds = Bounds::of(weight * exact(&centre));
+                kernels::add_bounds(&sums, &factors, &coded.scale(weight, 1.9, length), &mut bounds);
+                for (i, row) in rows.iter().enumerate() {
+                    let (exact, low, high) = (weight * exact(row), bounds.low[i], bounds.high[i]);
+                    inside += i32::from((low..=high).contains(&exact));
+                    all += 1;
+                    bias += weight.signum() * ((low + high) / 2.0 - exact) / (high - low);
+                    width += (high - low) / exact.abs();
+                }
+            }
+        }
+        let (inside, bias) = (f64::from(inside) / f64::from(all), bias / all as f32);
+        assert!(inside > 0.92, "{form:?} {dims}: {inside} within bounds");
+        assert!(bias.abs() < 0.02, "{form:?} {dims}: bias {bias}");
+        assert!(form == Form::Dot || width / (all as f32) < 8.0 / (padded as f32).sqrt(), "{form:?} {dims}: {width}");
+    }
+
+    #[test]
+    fn estimates_are_unbiased_and_bounds_hold() {
+        for form in [Form::Squared, Form::Dot] {
+            for dims in [40, 64, 100, 128, 384] {
+                check(form, dims, 1.0);
+                check(form, dims, 0.2);
+            }
+        }
+    }
+
+    #[test]
+    fn odd_vectors_have_usable_factors() {
+        let mut bits = [0; 8];
+        let zero = encode(Form::Squared, &[0.0; 64], &[1.0; 64], &mut bits);
+        assert_eq!(zero, Factors { add: 0.0, scale: 0.0, error: 0.0 });
+        assert_eq!(encode(Form::Squared, &[1e30; 64], &[1.0; 64], &mut bits), Factors::ANY);
+        assert_eq!(bits, [255; 8]);
+    }
+}
