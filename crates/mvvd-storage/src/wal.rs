@@ -46,6 +46,7 @@ mod recover;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,9 @@ const BUFFER_BYTES_MAX: usize = 8 << 20;
 /// Part of the time of a sync that a group may wait for others to join it, and the longest such delay.
 const DELAY_PART: u32 = 4;
 const DELAY_MAX: Duration = Duration::from_millis(1);
+/// How long the log's own thread looks out for the next commit before it rests, after it told somebody: waking a thread
+/// takes as long as a statement. It gives way to every thread that has something to do.
+const LINGER: Duration = Duration::from_micros(100);
 
 /// The number of a record in the log: consecutive, from 1, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -120,6 +124,8 @@ struct Log {
     /// There is something to do for the log's own thread: somebody waits, the durability was changed, or the log is
     /// closed.
     wake: Condvar,
+    /// How many have waited without a thread, ever.
+    arrivals: AtomicU64,
 }
 
 /// Who is told when a record is as safe as the durability promises.
@@ -244,7 +250,14 @@ impl Wal {
             closed: false,
             failed: None,
         };
-        let log = Log { fs, seal, state: Mutex::new(state), changed: Condvar::new(), wake: Condvar::new() };
+        let log = Log {
+            fs,
+            seal,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            wake: Condvar::new(),
+            arrivals: AtomicU64::new(0),
+        };
         let log = Arc::new(log);
         let serving = Arc::clone(&log);
         let thread = std::thread::Builder::new()
@@ -309,6 +322,7 @@ impl Wal {
             return done(outcome);
         }
         state.waiting.push(Waiter { end, done: Box::new(done) });
+        self.log.arrivals.fetch_add(1, Ordering::Relaxed);
         let (waiting, expected) = (state.waiting.len(), state.expected);
         drop(state);
         // The thread rests if nobody waited, or until as many wait as it expects.
@@ -513,6 +527,9 @@ impl Log {
                 let _ = self.write_until(&mut state, last, sync);
                 delay = (start.elapsed() / DELAY_PART).min(DELAY_MAX);
                 self.tell(&mut state, sync);
+                if sync {
+                    self.linger(&mut state);
+                }
             } else if state.closed {
                 return;
             }
@@ -531,6 +548,17 @@ impl Log {
                 _ => {}
             }
         }
+    }
+
+    /// Waits a moment for those who were told to come back. The lock is released meanwhile.
+    fn linger(&self, state: &mut Guard) {
+        let (arrivals, end) = (self.arrivals.load(Ordering::Relaxed), Instant::now() + LINGER);
+        let nobody_waits = state.waiting.is_empty() && !state.closed;
+        MutexGuard::unlocked(state, || {
+            while nobody_waits && self.arrivals.load(Ordering::Relaxed) == arrivals && Instant::now() < end {
+                std::thread::yield_now();
+            }
+        });
     }
 
     /// Tells those whose records are safe, or never will be. The lock is released meanwhile.
