@@ -12,11 +12,14 @@
 //! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
 //! | `filter` | [`Filter`]: which rows may be found |
 //! | `rotate` | random rotations |
+//! | `euclid` | metrics as the Euclidean distance |
 //! | `codec` | short codes of vectors |
 //! | `sidecar` | the frame around an index on disk: magic, version, checksum, what it was built from |
 
 #[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod codec;
+#[expect(dead_code, reason = "the kinds of index that use it come next")]
+mod euclid;
 mod filter;
 mod kind;
 mod options;

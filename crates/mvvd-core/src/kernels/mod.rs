@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `body` | the one body of every dense kernel |
 //! | `bits` | Hamming and Jaccard |
+//! | `bytes` | inner products of 8-bit codes, with levels of their own |
 //! | `sparse` | sparse vectors |
 //! | `fastscan` | table look-ups over blocks of 32 codes |
 //! | `fht` | random rotations |
@@ -28,6 +29,9 @@ use crate::metric::Metric;
 mod aarch64;
 mod bits;
 mod body;
+mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod bytes_x86;
 mod fastscan;
 mod fht;
 mod portable;
@@ -38,6 +42,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use bytes::{ByteKernels, ByteRows, byte_dots, byte_dots_at};
 pub use fastscan::{
     BLOCK_ROWS, BoundScale, Bounds, PLACE_BYTES, Rounded, add_bounds, below, fastscan, fastscan_bit_tables,
     fastscan_tables, place_of, put_bits, put_digits,
