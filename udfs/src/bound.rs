@@ -93,6 +93,16 @@ impl BoundDistance {
         self.distance
     }
 
+    /// The values of the query; none if it is NULL.
+    pub fn values(&self) -> Option<QueryValues<'_>> {
+        match &*self.query {
+            Query::Null => None,
+            Query::Dense(values) => Some(QueryValues::Dense(values)),
+            Query::Bits { bytes, .. } => Some(QueryValues::Bits(bytes)),
+            Query::Sparse { indices, values, .. } => Some(QueryValues::Sparse(indices, values)),
+        }
+    }
+
     /// Whether the query is NULL, so that every value is.
     pub fn is_null(&self) -> bool {
         matches!(*self.query, Query::Null)
@@ -169,6 +179,17 @@ impl BoundDistance {
         }
         Ok(())
     }
+}
+
+/// The values of a query vector.
+#[derive(Debug, Clone, Copy)]
+pub enum QueryValues<'a> {
+    /// One a dimension.
+    Dense(&'a [f32]),
+    /// The first dimension in the highest bit of the first byte.
+    Bits(&'a [u8]),
+    /// Ascending indices from 0, and the values there.
+    Sparse(&'a [u32], &'a [f32]),
 }
 
 /// The value on one side of a distance, read once.

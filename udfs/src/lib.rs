@@ -45,7 +45,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::SessionContext;
 
 pub use array::ARRAY;
-pub use bound::BoundDistance;
+pub use bound::{BoundDistance, QueryValues};
 pub use convert::{canonical_uuid, check_json};
 pub use distance::{Distance, Form, bound_distance_of, distance_of};
 pub use error::to_df;

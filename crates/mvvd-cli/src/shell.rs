@@ -83,6 +83,7 @@ pub(crate) fn config(args: &Args) -> Config {
         versions_kept: args.versions_kept.map(usize::from),
         memory_limit_bytes: args.memory_limit,
         threads: args.threads.map(usize::from),
+        index_kinds: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
+use crate::metric::Metric;
 use crate::vector_type::{TYPE_KEY, VectorType};
 
 /// Most columns of a table.
@@ -29,6 +30,26 @@ pub struct Column {
     pub initial: Option<ArrayRef>,
 }
 
+/// An index of a table, as `CREATE INDEX` says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexDef {
+    /// Stable within the table, never used again.
+    pub id: u32,
+    /// Its name, one of its kind in the database.
+    pub name: String,
+    /// The name in `USING`.
+    pub kind: String,
+    /// By which distance it finds rows.
+    pub metric: Metric,
+    /// Ids of its columns, at least one.
+    pub columns: Vec<u32>,
+    /// The options that were given, checked.
+    pub options: Vec<(String, String)>,
+}
+
+/// Most indexes of a table.
+pub const INDEXES_MAX: usize = 64;
+
 /// The schema of a table.
 #[derive(Debug, Clone)]
 pub struct TableSchema {
@@ -36,6 +57,8 @@ pub struct TableSchema {
     primary_key: Option<u32>,
     timestamps: bool,
     next_column_id: u32,
+    indexes: Vec<IndexDef>,
+    next_index_id: u32,
     arrow: SchemaRef,
 }
 
@@ -49,6 +72,8 @@ impl TableSchema {
             primary_key: None,
             timestamps,
             next_column_id: 0,
+            indexes: Vec::new(),
+            next_index_id: 0,
             arrow: Arc::new(Schema::empty()),
         };
         if fields.is_empty() {
@@ -85,9 +110,32 @@ impl TableSchema {
         if primary_key.is_some_and(|key| !columns.iter().any(|column| column.id == key)) {
             return Err(wrong("lacks its key column".to_owned()));
         }
-        let mut schema = Self { columns, primary_key, timestamps, next_column_id, arrow: Arc::new(Schema::empty()) };
+        let mut schema = Self {
+            columns,
+            primary_key,
+            timestamps,
+            next_column_id,
+            indexes: Vec::new(),
+            next_index_id: 0,
+            arrow: Arc::new(Schema::empty()),
+        };
         schema.rebuild();
         Ok(schema)
+    }
+
+    /// The same schema with indexes as they were stored, and the next free id of an index.
+    pub fn with_restored_indexes(mut self, indexes: Vec<IndexDef>, next_index_id: u32) -> Result<Self> {
+        let wrong = |what: &str| Error::new(crate::ErrorKind::Corrupt, format!("a stored index {what}"));
+        for index in &indexes {
+            if index.id >= next_index_id {
+                return Err(wrong("has an id beyond the last one"));
+            }
+            if index.columns.is_empty() || index.columns.iter().any(|&id| self.position(id).is_none()) {
+                return Err(wrong("lacks its columns"));
+            }
+        }
+        (self.indexes, self.next_index_id) = (indexes, next_index_id);
+        Ok(self)
     }
 
     /// The id that the next new column gets.
@@ -100,6 +148,53 @@ impl TableSchema {
         &self.columns
     }
 
+    /// The indexes, in order of their making.
+    pub fn indexes(&self) -> &[IndexDef] {
+        &self.indexes
+    }
+
+    /// The id that the next new index gets.
+    pub fn next_index_id(&self) -> u32 {
+        self.next_index_id
+    }
+
+    /// Position of the column with this id.
+    pub fn position(&self, id: u32) -> Option<usize> {
+        self.columns.iter().position(|column| column.id == id)
+    }
+
+    /// The same schema with one more index, whose id is given here.
+    pub fn with_index(&self, index: IndexDef) -> Result<Self> {
+        if self.indexes.iter().any(|known| known.name == index.name) {
+            return Err(Error::already_exists(format!("index \"{}\" already exists", index.name)));
+        }
+        if self.indexes.len() == INDEXES_MAX {
+            return Err(Error::exhausted(format!("a table cannot have more than {INDEXES_MAX} indexes")));
+        }
+        let mut schema = self.clone();
+        schema.indexes.push(IndexDef { id: schema.next_index_id, ..index });
+        schema.next_index_id += 1;
+        Ok(schema)
+    }
+
+    /// The same schema with the indexes of `other`, a schema of the same table, as far as their columns are here.
+    pub fn with_indexes_of(mut self, other: &Self) -> Self {
+        let has_columns = |index: &&IndexDef| index.columns.iter().all(|&id| self.position(id).is_some());
+        let indexes = other.indexes.iter().filter(has_columns).cloned().collect();
+        (self.indexes, self.next_index_id) = (indexes, other.next_index_id);
+        self
+    }
+
+    /// The same schema without the index named `name`.
+    pub fn without_index(&self, name: &str) -> Result<Self> {
+        let mut schema = self.clone();
+        let Some(index) = schema.indexes.iter().position(|index| index.name == name) else {
+            return Err(Error::not_found(format!("index \"{name}\" does not exist")));
+        };
+        schema.indexes.remove(index);
+        Ok(schema)
+    }
+
     /// The Arrow schema of the columns.
     pub fn arrow(&self) -> &SchemaRef {
         &self.arrow
@@ -107,8 +202,7 @@ impl TableSchema {
 
     /// Position of the primary key column.
     pub fn primary_key(&self) -> Option<usize> {
-        let id = self.primary_key?;
-        self.columns.iter().position(|column| column.id == id)
+        self.position(self.primary_key?)
     }
 
     /// Whether the database keeps `created_at` and `updated_at`.
@@ -144,7 +238,9 @@ impl TableSchema {
             return Err(Error::invalid(format!("column \"{name}\" is the only column and cannot be dropped")));
         }
         let mut schema = self.clone();
-        schema.columns.remove(index);
+        let id = schema.columns.remove(index).id;
+        // As in PostgreSQL, an index goes with any of its columns.
+        schema.indexes.retain(|index| !index.columns.contains(&id));
         schema.rebuild();
         Ok(schema)
     }
@@ -292,6 +388,19 @@ mod tests {
         assert_eq!(changed.columns().iter().map(|c| c.id).collect::<Vec<_>>(), [0, 2, 3]);
         assert!(changed.without_column("id").is_err());
         assert!(changed.with_renamed("x", "w").is_err());
+        let index = IndexDef {
+            id: 0,
+            name: "i".into(),
+            kind: "flat".into(),
+            metric: Metric::L2,
+            columns: vec![0, 3],
+            options: Vec::new(),
+        };
+        let indexed = changed.with_index(index.clone()).and_then(|s| s.without_index("i")).unwrap();
+        let indexed = indexed.with_index(index.clone()).unwrap();
+        assert_eq!(indexed.indexes()[0].id, 1, "an id is not used again");
+        assert!(indexed.with_index(index).is_err());
+        assert!(indexed.without_column("w").unwrap().indexes().is_empty());
         assert_eq!(changed.index_of("gone").unwrap_err().hint(), Some("the columns are id, x, w"));
     }
 }

@@ -9,6 +9,7 @@ use datafusion::execution::memory_pool::{
 };
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use mvvd_core::{Error, Result};
+use mvvd_index::{IndexKind, Registry};
 use mvvd_storage::fs::{DiskFs, FileSystem};
 use mvvd_storage::{Database, Durability, KeySource, Options, StorageMode};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub versions_kept: Option<usize>,
     /// Threads for planning and running, and as many for search.
     pub threads: Option<usize>,
+    /// Kinds of index beside the built-in ones, for `CREATE INDEX … USING`.
+    pub index_kinds: Vec<Arc<dyn IndexKind>>,
 }
 
 impl Config {
@@ -114,12 +117,13 @@ impl Directory {
         limit: usize,
         memory: Arc<dyn mvvd_storage::MemoryPool>,
         versions_kept: Option<usize>,
+        registry: Arc<Registry>,
     ) -> Result<Database> {
         let options = self.options()?;
         let flush_bytes = options.flush_bytes.min((limit / FLUSH_SHARE).max(FLUSH_BYTES_MIN));
         let cache_bytes = self.cache_bytes(limit);
         let versions_kept = versions_kept.unwrap_or(options.versions_kept);
-        self.open_with(Options { cache_bytes, flush_bytes, versions_kept, memory: Some(memory), ..options })
+        self.open_with(Options { cache_bytes, flush_bytes, versions_kept, memory: Some(memory), registry, ..options })
     }
 
     fn open_with(&self, options: Options) -> Result<Database> {
@@ -167,6 +171,8 @@ pub(crate) struct Engine {
     pub(crate) bridge: Bridge,
     pub(crate) runtime_env: Arc<RuntimeEnv>,
     pub(crate) locks: crate::locks::WriteLocks,
+    /// Held while an index gets its name, which is one of its kind in the database.
+    pub(crate) index_names: tokio::sync::Mutex<()>,
     pub(crate) functions: crate::native::UserFunctions,
 }
 
@@ -197,9 +203,12 @@ impl Mvvd {
             // Something is left for the statements that make room.
             bytes_max: pool_bytes / 4 * 3,
         });
+        let mut registry = Registry::builtin();
+        config.index_kinds.into_iter().try_for_each(|kind| registry.register(kind))?;
+        let registry = Arc::new(registry);
         let database = match &config.storage {
-            Storage::Memory => Database::memory_within(Some(memory)),
-            Storage::Directory(directory) => directory.open_within(limit, memory, config.versions_kept)?,
+            Storage::Memory => Database::memory_within(Some(memory), registry),
+            Storage::Directory(directory) => directory.open_within(limit, memory, config.versions_kept, registry)?,
         };
         let directory = match &config.storage {
             Storage::Memory => None,
@@ -214,6 +223,7 @@ impl Mvvd {
             bridge: Bridge::new(threads)?,
             runtime_env,
             locks: crate::locks::WriteLocks::default(),
+            index_names: tokio::sync::Mutex::default(),
             functions: crate::native::UserFunctions::default(),
         };
         Ok(Self { engine: Arc::new(engine) })

@@ -17,6 +17,7 @@ mod dml;
 mod engine;
 mod error;
 mod files;
+mod indexes;
 mod lexer;
 mod locks;
 pub mod native;
@@ -47,4 +48,5 @@ pub use settings::{SETTINGS, Setting, Settings};
 pub use value::Value;
 
 pub use mvvd_core as core;
+pub use mvvd_index as index;
 pub use mvvd_storage::{Durability, KeySource, StorageMode};

@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::error::from_df;
 use crate::lexer::{Statement, parse};
 use crate::settings::{SETTINGS, Settings};
-use crate::topk::ExactTopK;
+use crate::topk::ReplaceTopK;
 use crate::{Progress, Value};
 
 /// Most prepared statements of one session.
@@ -266,7 +266,8 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
     planners.extend(builder.expr_planners().take().unwrap_or_default());
     let mut analyzers = vec![mvvd_udfs::analyzer_rule()];
     analyzers.extend(Analyzer::new().rules);
-    let mut physical: Vec<_> = vec![Arc::new(ExactTopK::new(Arc::clone(engine.bridge.pool()))) as _];
+    let mut physical: Vec<_> =
+        vec![Arc::new(ReplaceTopK::new(Arc::clone(engine.bridge.pool()), Arc::clone(&engine.database))) as _];
     physical.extend(PhysicalOptimizer::new().rules);
     physical.push(Arc::new(crate::yields::YieldInJoins));
     let mut state = builder

@@ -8,10 +8,10 @@ use mvvd_core::{Error, Result};
 /// The settings of one session. Plain values; units stand in the names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Candidates that a graph search keeps.
-    pub ef_search: u64,
-    /// Lists that a search over lists visits.
-    pub nprobe: u64,
+    /// Candidates that a graph search keeps; none leaves it to `recall_target`.
+    pub ef_search: Option<u64>,
+    /// Lists that a search over lists visits; none leaves it to `recall_target`.
+    pub nprobe: Option<u64>,
     /// Answer every query exactly.
     pub exact: bool,
     /// Let indexes answer; `false` makes the same SQL its own oracle.
@@ -24,7 +24,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ef_search: 64, nprobe: 16, exact: false, use_index: true, recall_target: 0.95, use_topk: true }
+        Self { ef_search: None, nprobe: None, exact: false, use_index: true, recall_target: 0.95, use_topk: true }
     }
 }
 
@@ -43,9 +43,10 @@ pub struct Setting {
 pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "ef_search",
-        description: "candidates that a graph search keeps, 1 to 100000; more is slower and finds more",
-        get: |s| s.ef_search.to_string(),
-        set: |s, text| integer(text, 1, 100_000).map(|v| s.ef_search = v).ok_or("a whole number from 1 to 100000"),
+        description: "candidates that a graph search keeps, 1 to 100000, or auto, which follows recall_target; more is \
+                      slower and finds more",
+        get: |s| or_auto(s.ef_search),
+        set: |s, text| effort(text).map(|v| s.ef_search = v).ok_or(EFFORT),
     },
     Setting {
         name: "exact",
@@ -55,9 +56,10 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "nprobe",
-        description: "lists that a search over lists visits, 1 to 100000; more is slower and finds more",
-        get: |s| s.nprobe.to_string(),
-        set: |s, text| integer(text, 1, 100_000).map(|v| s.nprobe = v).ok_or("a whole number from 1 to 100000"),
+        description: "lists that a search over lists visits, 1 to 100000, or auto, which follows recall_target; more is \
+                      slower and finds more",
+        get: |s| or_auto(s.nprobe),
+        set: |s, text| effort(text).map(|v| s.nprobe = v).ok_or(EFFORT),
     },
     Setting {
         name: "recall_target",
@@ -110,8 +112,20 @@ fn setting(name: &str) -> Result<&'static Setting> {
     })
 }
 
-fn integer(text: &str, min: u64, max: u64) -> Option<u64> {
-    text.parse().ok().filter(|v| (min..=max).contains(v))
+const EFFORT_MAX: u64 = 100_000;
+const EFFORT: &str = "a whole number from 1 to 100000, or auto";
+const AUTO: &str = "auto";
+
+/// A number, or none for `auto`.
+fn effort(text: &str) -> Option<Option<u64>> {
+    if text.eq_ignore_ascii_case(AUTO) {
+        return Some(None);
+    }
+    text.parse().ok().filter(|v| (1..=EFFORT_MAX).contains(v)).map(Some)
+}
+
+fn or_auto(value: Option<u64>) -> String {
+    value.map_or_else(|| AUTO.to_owned(), |v| v.to_string())
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -165,7 +179,11 @@ mod tests {
         let mut s = Settings::default();
         s.set("ef_search", "200").unwrap();
         s.set("EXACT", "on").unwrap();
-        assert_eq!((s.ef_search, s.exact), (200, true));
+        assert_eq!((s.ef_search, s.exact), (Some(200), true));
+        s.set("nprobe", "7").unwrap();
+        s.set("nprobe", "AUTO").unwrap();
+        assert_eq!(s.nprobe, None);
+        assert!(s.set("nprobe", "0").is_err());
         assert_eq!(
             s.set("recall_target", "1.5").unwrap_err().to_string(),
             "mvvd.recall_target must be a number above 0 and at most 1, got \"1.5\""

@@ -31,6 +31,10 @@ impl Session {
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {
                     self.drop_tables(if_exists, &names).await
                 }
+                S::CreateIndex(create) => Box::pin(self.create_index(create)).await,
+                S::Drop { object_type: ast::ObjectType::Index, if_exists, names, .. } => {
+                    self.drop_indexes(if_exists, &names).await
+                }
                 S::Truncate(truncate) => self.truncate(&truncate).await,
                 S::Insert(insert) => Box::pin(self.insert_statement(insert, &params)).await,
                 S::Update(update) => Box::pin(self.update_statement(update, &params)).await,
@@ -64,10 +68,6 @@ pub(crate) fn ready(statement: &mut ast::Statement) -> Result<()> {
 fn unsupported(statement: &ast::Statement) -> Error {
     use ast::Statement as S;
     match statement {
-        S::CreateIndex(_) | S::Drop { object_type: ast::ObjectType::Index, .. } => {
-            Error::unsupported("indexes are not supported in this version")
-                .with_hint("every query is answered exactly without one")
-        }
         S::StartTransaction { .. } | S::Commit { .. } | S::Rollback { .. } | S::Savepoint { .. } => {
             Error::unsupported("transactions over several statements are not supported")
                 .with_hint("each statement is atomic by itself")

@@ -13,13 +13,14 @@ use crate::Settings;
 use crate::settings::SETTINGS;
 
 /// Names of the system tables.
-pub(crate) const NAMES: &[&str] = &["columns", "segments", "settings", "tables", "versions"];
+pub(crate) const NAMES: &[&str] = &["columns", "indexes", "segments", "settings", "tables", "versions"];
 
 /// A system table with its content at this moment.
 pub(crate) fn find(name: &str, database: &Database, settings: &Settings) -> Option<Arc<dyn TableProvider>> {
     let columns = match name {
         "tables" => tables(database),
         "columns" => columns(database),
+        "indexes" => indexes(database),
         "segments" => segments(database),
         "settings" => settings_table(settings, database),
         "versions" => versions(database),
@@ -82,6 +83,30 @@ fn columns(database: &Database) -> Columns {
         ("nullable", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.2.field.is_nullable()))))),
         ("primary_key", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.3))))),
         ("default_value", text(rows.iter().map(|r| r.2.default.as_deref()))),
+    ]
+}
+
+fn indexes(database: &Database) -> Columns {
+    let rows = database.index_states();
+    let columns: Vec<String> = rows.iter().map(|r| r.columns.join(", ")).collect();
+    let options: Vec<String> = rows
+        .iter()
+        .map(|r| {
+            let options: Vec<String> = r.def.options.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+            options.join(", ")
+        })
+        .collect();
+    vec![
+        ("table_name", text(rows.iter().map(|r| Some(r.table.as_str())))),
+        ("name", text(rows.iter().map(|r| Some(r.def.name.as_str())))),
+        ("kind", text(rows.iter().map(|r| Some(r.def.kind.as_str())))),
+        ("columns", text(columns.iter().map(|c| Some(c.as_str())))),
+        ("metric", text(rows.iter().map(|r| Some(r.def.metric.name())))),
+        ("options", text(options.iter().map(|o| Some(o.as_str())))),
+        ("rows", numbers(rows.iter().map(|r| r.rows))),
+        ("rows_covered", numbers(rows.iter().map(|r| r.rows_covered))),
+        ("bytes", numbers(rows.iter().map(|r| r.bytes))),
+        ("state", text(rows.iter().map(|r| Some(r.state.as_str())))),
     ]
 }
 

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 use crate::key::{Key, KeyColumn};
 use crate::memory::{Memory, Taken};
 use crate::segment::{Segment, SegmentMeta};
+use crate::sidecar::Sidecars;
 
 /// Most rows that small chunks are merged up to.
 pub(crate) const MERGED_ROWS_MAX: usize = 65_536;
@@ -48,6 +49,7 @@ struct InMemory {
     columns: Columns,
     born: Born,
     taken: OnceLock<Taken>,
+    sidecars: Sidecars,
 }
 
 /// The versions that rows came with. Rows of one key that came with the same version are one row, whatever chunks they
@@ -79,7 +81,8 @@ impl Chunk {
     /// A chunk of columns whose rows are in key order.
     pub(crate) fn new(uid: u32, key: u32, rows: usize, columns: Columns, born: Born) -> Self {
         let data_bytes = columns.iter().filter(|(id, _)| *id != NUMBER_ID).map(|(_, array)| slice_bytes(array)).sum();
-        let data = Data::Memory(Arc::new(InMemory { columns, born, taken: OnceLock::new() }));
+        let data =
+            Data::Memory(Arc::new(InMemory { columns, born, taken: OnceLock::new(), sidecars: Sidecars::default() }));
         Self { uid, rows, data, key, data_bytes, deleted: Arc::default() }
     }
 
@@ -95,6 +98,14 @@ impl Chunk {
         match &self.data {
             Data::Memory(..) => None,
             Data::Stored(segment) => Some(segment),
+        }
+    }
+
+    /// The indexes over the rows.
+    pub(crate) fn sidecars(&self) -> &Sidecars {
+        match &self.data {
+            Data::Memory(memory) => &memory.sidecars,
+            Data::Stored(segment) => segment.sidecars(),
         }
     }
 

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mvvd_core::{Error, Result, TableSchema};
+use mvvd_index::Registry;
 use parking_lot::{Mutex, RwLock};
 
 use crate::disk::{Disk, Options, segment_path};
 use crate::fs::FileSystem;
+use crate::indexing::Builder;
 use crate::log::{Change, Commit, Record, TableLog};
 use crate::maintain::Maintenance;
 use crate::memory::{Memory, MemoryPool};
 use crate::segment::check_storable;
+use crate::sidecar::Shelf;
 use crate::snapshot::now_micros;
 use crate::table::Table;
 use crate::versions::VERSIONS_KEPT;
@@ -38,6 +41,10 @@ pub(crate) struct Shared {
     /// Held by the one who flushes and compacts.
     pub(crate) maintaining: Mutex<()>,
     pub(crate) disk: Option<Arc<Disk>>,
+    /// Opens indexes and keeps their files.
+    pub(crate) shelf: Arc<Shelf>,
+    /// Builds indexes.
+    pub(crate) builder: Builder,
     /// The account of rows that are only in memory.
     pub(crate) memory: Arc<Memory>,
     /// Versions that each table keeps beside the present one.
@@ -53,17 +60,20 @@ impl Default for Database {
 impl Database {
     /// A database in memory, without tables, as large as it gets.
     pub fn memory() -> Self {
-        Self::memory_within(None)
+        Self::memory_within(None, Arc::new(Registry::builtin()))
     }
 
-    /// A database in memory, without tables, whose rows take memory from `pool`.
-    pub fn memory_within(pool: Option<Arc<dyn MemoryPool>>) -> Self {
+    /// A database in memory, without tables, whose rows take memory from `pool`, with these kinds of index.
+    pub fn memory_within(pool: Option<Arc<dyn MemoryPool>>, registry: Arc<Registry>) -> Self {
+        let memory = Memory::new(pool);
         let shared = Shared {
             tables: RwLock::default(),
             catalog: Mutex::default(),
             maintaining: Mutex::default(),
             disk: None,
-            memory: Memory::new(pool),
+            shelf: Shelf::in_memory(registry, Arc::clone(&memory)),
+            builder: Builder::default(),
+            memory,
             versions_kept: AtomicUsize::new(VERSIONS_KEPT),
         };
         let shared = Arc::new(shared);
@@ -83,7 +93,11 @@ impl Database {
             Some(disk) if disk.options.background && !disk.options.read_only => Some(Maintenance::start(&shared)?),
             _ => None,
         };
-        Ok(Self { maintenance, shared })
+        let database = Self { maintenance, shared };
+        if database.tables().iter().any(|(_, table)| !table.head().schema().indexes().is_empty()) {
+            database.index_in_background()?;
+        }
+        Ok(database)
     }
 
     /// The table named `name`.
@@ -245,9 +259,14 @@ impl Database {
         if new_name.is_none() && schema.is_none() {
             return Ok(());
         }
-        let schema = schema.map(Arc::new);
-        schema.as_deref().map_or(Ok(()), check_storable)?;
+        schema.as_ref().map_or(Ok(()), check_storable)?;
         let mut writer = table.writer();
+        // An index may have been made since the caller looked.
+        let schema = schema.map(|schema| Arc::new(schema.with_indexes_of(&writer.head.schema)));
+        let kept = schema.as_deref().map_or(writer.head.schema.indexes(), TableSchema::indexes);
+        let is_kept = |id: u32| kept.iter().any(|index| index.id == id);
+        let dropped: Vec<u32> =
+            writer.head.schema.indexes().iter().map(|index| index.id).filter(|&id| !is_kept(id)).collect();
         let mut record = Record::default();
         if let Some(new) = new_name {
             record.push(table.log().table, 0, now_micros(), &Change::Rename(new))?;
@@ -276,7 +295,12 @@ impl Database {
             map.remove(name);
             map.insert(new.to_owned(), Arc::clone(&table));
         }
-        commit.map_or(Ok(()), Commit::wait)
+        commit.map_or(Ok(()), Commit::wait)?;
+        let versions = table.all_versions();
+        for index in dropped {
+            self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
+        }
+        Ok(())
     }
 
     /// The files of tables that are gone can go with the next manifest.
@@ -314,6 +338,7 @@ impl Database {
     }
 
     fn stop(&mut self) -> Result<()> {
+        self.shared.builder.stop();
         if let Some(maintenance) = self.maintenance.take() {
             maintenance.stop();
         }

@@ -6,17 +6,19 @@
 //! KEYS                       only if encrypted: data keys, wrapped by the master key
 //! wal/<first record>.log     changes that are not in segments yet
 //! segments/<number>.seg      Arrow IPC files, immutable
+//! segments/<number>.<n>.idx  index n of the table over such a file; made again if it is missing
 //! ```
 //!
 //! What is durable when: a change once its record is synced (see [`Durability`]); a segment before the record or the
 //! manifest that names it; a manifest before the log records and files that it makes superfluous are removed.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mvvd_core::{Error, ErrorKind, Result, TableSchema};
+use mvvd_index::Registry;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
@@ -28,6 +30,7 @@ use crate::manifest::Manifest;
 use crate::memory::{Memory, MemoryPool};
 use crate::seal::Seal;
 use crate::segment::{self, Access, Segment};
+use crate::sidecar::segment_of_sidecar;
 use crate::table::{Next, Table};
 use crate::versions::VERSIONS_KEPT;
 use crate::wal::{Durability, Lsn, Wal};
@@ -94,6 +97,8 @@ pub struct Options {
     pub versions_kept: usize,
     /// The key of an encrypted database, and of a new one that will be encrypted.
     pub key: Option<MasterKey>,
+    /// The kinds of index that there are.
+    pub registry: Arc<Registry>,
     /// Encrypts and decrypts all files. Made from `key` where that is given; alone, a cipher that keeps no key file.
     pub seal: Option<Arc<dyn Seal>>,
 }
@@ -110,6 +115,7 @@ impl Default for Options {
             memory: None,
             versions_kept: VERSIONS_KEPT,
             key: None,
+            registry: Arc::new(Registry::builtin()),
             seal: None,
         }
     }
@@ -265,6 +271,22 @@ impl Disk {
         let ids: BTreeSet<u64> = segments.map(|segment| segment.meta().id).chain(table.take_dropped()).collect();
         self.forgotten.lock().extend(ids.into_iter().map(segment_path));
         self.wake.notify();
+    }
+
+    /// Removes the files of segments and of their indexes. One that cannot be removed now is removed when the database
+    /// is opened.
+    pub(crate) fn remove_segments(&self, paths: HashSet<String>) {
+        if paths.is_empty() {
+            return;
+        }
+        for name in self.fs.list(SEGMENTS).unwrap_or_default() {
+            if segment_of_sidecar(&name).is_some_and(|segment| paths.contains(&segment_path(segment))) {
+                let _ = self.fs.remove(&format!("{SEGMENTS}/{name}"));
+            }
+        }
+        for path in paths {
+            let _ = self.fs.remove(&path);
+        }
     }
 
     /// Makes everything durable and ends the log.

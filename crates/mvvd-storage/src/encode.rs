@@ -11,8 +11,10 @@ use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::datatypes::{Field, Schema};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
-use mvvd_core::schema::Column;
+use mvvd_core::metric::Metric;
+use mvvd_core::schema::{Column, IndexDef};
 use mvvd_core::{Error, ErrorKind, Result, TableSchema};
+use serde::{Deserialize, Serialize};
 
 const NAME: &str = "mvvd.name";
 const NOT_NULL: &str = "mvvd.not_null";
@@ -21,6 +23,24 @@ const INITIAL: &str = "mvvd.initial";
 const PRIMARY_KEY: &str = "mvvd.primary_key";
 const TIMESTAMPS: &str = "mvvd.timestamps";
 const NEXT_COLUMN_ID: &str = "mvvd.next_column_id";
+/// JSON: [`StoredIndexes`]. Left out of a table that never had an index.
+const INDEXES: &str = "mvvd.indexes";
+
+#[derive(Serialize, Deserialize)]
+struct StoredIndexes {
+    next_id: u32,
+    indexes: Vec<StoredIndex>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredIndex {
+    id: u32,
+    name: String,
+    kind: String,
+    metric: String,
+    columns: Vec<u32>,
+    options: Vec<(String, String)>,
+}
 
 fn corrupt(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Corrupt, format!("stored rows cannot be read: {what}"))
@@ -88,7 +108,34 @@ pub(crate) fn write_schema(schema: &TableSchema) -> Result<Vec<u8>> {
     if schema.timestamps() {
         metadata.insert(TIMESTAMPS.into(), "true".into());
     }
+    if schema.next_index_id() > 0 {
+        metadata.insert(INDEXES.into(), write_indexes(schema)?);
+    }
     write_batch(&RecordBatch::try_new(Arc::new(Schema::new(fields).with_metadata(metadata)), arrays)?)
+}
+
+fn write_indexes(schema: &TableSchema) -> Result<String> {
+    let stored = |index: &IndexDef| StoredIndex {
+        id: index.id,
+        name: index.name.clone(),
+        kind: index.kind.clone(),
+        metric: index.metric.name().to_owned(),
+        columns: index.columns.clone(),
+        options: index.options.clone(),
+    };
+    let indexes = schema.indexes().iter().map(stored).collect();
+    let stored = StoredIndexes { next_id: schema.next_index_id(), indexes };
+    serde_json::to_string(&stored).map_err(|e| Error::internal(format!("the indexes of a table: {e}")))
+}
+
+fn read_indexes(text: &str) -> Result<(Vec<IndexDef>, u32)> {
+    let stored: StoredIndexes = serde_json::from_str(text).map_err(corrupt)?;
+    let read = |index: StoredIndex| {
+        let metric = Metric::parse(&index.metric).ok_or_else(|| corrupt(format!("no metric {}", index.metric)))?;
+        let StoredIndex { id, name, kind, columns, options, .. } = index;
+        Ok(IndexDef { id, name, kind, metric, columns, options })
+    };
+    Ok((stored.indexes.into_iter().map(read).collect::<Result<_>>()?, stored.next_id))
 }
 
 /// What [`write_schema`] wrote.
@@ -113,7 +160,14 @@ pub(crate) fn read_schema(bytes: &[u8]) -> Result<TableSchema> {
     let metadata = schema.metadata();
     let next = metadata.get(NEXT_COLUMN_ID).ok_or_else(|| corrupt("a schema without its next column id"))?;
     let key = metadata.get(PRIMARY_KEY).map(|key| number(key)).transpose()?;
-    TableSchema::restored(columns, key, metadata.contains_key(TIMESTAMPS), number(next)?)
+    let restored = TableSchema::restored(columns, key, metadata.contains_key(TIMESTAMPS), number(next)?)?;
+    match metadata.get(INDEXES) {
+        Some(indexes) => {
+            let (indexes, next) = read_indexes(indexes)?;
+            restored.with_restored_indexes(indexes, next)
+        }
+        None => Ok(restored),
+    }
 }
 
 #[cfg(test)]
@@ -139,9 +193,20 @@ mod tests {
             })
             .and_then(|s| s.without_column("v"))
             .unwrap();
+        let index = |name: &str| IndexDef {
+            id: 0,
+            name: name.to_owned(),
+            kind: "inverted".into(),
+            metric: Metric::Dot,
+            columns: vec![2],
+            options: vec![("a".into(), "1".into())],
+        };
+        let schema = schema.with_index(index("gone")).and_then(|s| s.without_index("gone")).unwrap();
+        let schema = schema.with_index(index("kept")).unwrap();
         let back = read_schema(&write_schema(&schema).unwrap()).unwrap();
         assert_eq!(back.arrow(), schema.arrow());
         assert_eq!(back.primary_key(), schema.primary_key());
+        assert_eq!((back.indexes(), back.next_index_id()), (schema.indexes(), 2));
         assert_eq!((back.timestamps(), back.next_column_id()), (true, 6));
         assert_eq!(back.columns().iter().map(|c| c.id).collect::<Vec<_>>(), [0, 2, 3, 4, 5]);
         assert_eq!(back.columns()[1].default.as_deref(), Some("'{}/9'"));

@@ -14,6 +14,7 @@
 //! | `segment`, `manifest`, `encode` | rows on disk |
 //! | `cache` | columns of segments on the heap |
 //! | `memory` | how much memory the rest takes, and who makes room |
+//! | `sidecar`, `indexing` | indexes of chunks: their files, and who builds them |
 //! | `recover`, `maintain`, `moves` | opening; flush and compaction, and where rows go by them |
 //! | `seal`, `encrypt`, `unlock` | encryption at rest |
 //! | `check`, `stats`, `backup` | is it sound, how large is it, a copy of it |
@@ -28,6 +29,7 @@ mod disk;
 mod encode;
 mod encrypt;
 pub mod fs;
+mod indexing;
 mod key;
 mod log;
 mod maintain;
@@ -38,6 +40,7 @@ mod recover;
 mod scan;
 mod seal;
 mod segment;
+mod sidecar;
 mod snapshot;
 mod stats;
 mod storage;
@@ -54,11 +57,13 @@ pub use database::Database;
 pub use disk::{Disk, Options, StorageMode};
 pub use encrypt::{Keyring, MasterKey};
 pub use fs::AtomicFile;
+pub use indexing::IndexState;
 pub use key::{Key, keys_of};
 pub use log::Commit;
 pub use memory::MemoryPool;
 pub use seal::{BLOCK_BYTES, Seal, SealedReader, SealedWriter};
 pub use segment::{BLOCK_ROWS, BlockStats, Segment, SegmentColumn, SegmentMeta, SegmentStats};
+pub use sidecar::{OpenIndex, index_columns, index_types};
 pub use snapshot::{Place, Snapshot};
 pub use stats::{Stats, TableStats};
 pub use storage::{Rows, Storage};

@@ -46,13 +46,13 @@ impl Wake {
         self.bell.notify_all();
     }
 
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock().stop = true;
         self.bell.notify_all();
     }
 
     /// Waits for the bell, or a while; whether to go on.
-    fn wait(&self) -> bool {
+    pub(crate) fn wait(&self) -> bool {
         let end = Instant::now() + REST;
         let mut state = self.lock();
         while !state.rung && !state.stop {
@@ -127,7 +127,12 @@ impl Shared {
             Ok(changed)
         });
         changed |= long_log || !disk.forgotten.lock().is_empty();
-        if changed { result.and(self.write_manifest()) } else { result }
+        if changed {
+            self.builder.wake.notify();
+            result.and(self.write_manifest())
+        } else {
+            result
+        }
     }
 
     pub(crate) fn checkpoint_all(&self) -> Result<()> {
@@ -214,10 +219,7 @@ impl Shared {
         let replay_from = next.replay_from;
         *manifest = next;
         drop((manifest, catalog));
-        for path in obsolete {
-            // A file that cannot be removed now is removed when the database is opened.
-            let _ = disk.fs.remove(&path);
-        }
+        disk.remove_segments(obsolete);
         wal.remove_below(replay_from)
     }
 }

@@ -16,11 +16,13 @@ use crate::chunk::{Born, Chunk, NUMBER_ID, key_id};
 use crate::database::Shared;
 use crate::disk::{Disk, Options, SEGMENTS, segment_path};
 use crate::fs::FileSystem;
+use crate::indexing::Builder;
 use crate::key::keys_of;
 use crate::log::{Added, Op, OpKind, TableLog, read_record};
 use crate::manifest::{MANIFEST, Manifest, Parts, TableEntry};
 use crate::memory::Memory;
 use crate::segment::{Access, Segment, SegmentMeta};
+use crate::sidecar::{Shelf, sidecar_path};
 use crate::snapshot::{Place, Snapshot};
 use crate::table::{Next, Table, Unsettled};
 use crate::unlock::{create_seal, open_seal};
@@ -112,6 +114,7 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
     }
     let is_lenient = findings.is_some();
     let cache = Arc::new(Cache::new(options.cache_bytes));
+    let memory = Memory::new(options.memory.clone());
     let access = Access { seal: options.seal.clone(), cache, mode: options.mode };
     let mut segments =
         Segments { fs: &fs, access: &access, versions_kept: options.versions_kept, damaged: is_lenient.then(Vec::new) };
@@ -145,7 +148,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         wal.set_durability(options.durability);
         Some(Arc::new(wal))
     };
-    let Replay { catalog_lsn, next_table, named, tables, segments, .. } = replay;
+    let Replay { catalog_lsn, next_table, mut named, tables, segments, .. } = replay;
+    named.extend(tables.values().flat_map(Restored::sidecars));
     let damaged = segments.damaged.unwrap_or_default();
     let (next_segment, orphans) = find_orphans(&*fs, &named)?;
     if !options.read_only {
@@ -163,7 +167,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         (findings.log, findings.records) = (log_trouble, records);
     }
     let versions_kept = options.versions_kept;
-    let memory = Memory::new(options.memory.clone());
+    let shelf =
+        Shelf::in_files(Arc::clone(&options.registry), Arc::clone(&memory), Arc::clone(&fs), options.seal.clone());
     let disk = Arc::new(Disk {
         fs,
         wal,
@@ -189,6 +194,8 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         catalog: Mutex::new(catalog_lsn),
         maintaining: Mutex::default(),
         disk: Some(disk),
+        shelf,
+        builder: Builder::default(),
         memory,
         versions_kept: AtomicUsize::new(versions_kept),
     })
@@ -385,6 +392,15 @@ impl Restored {
         writer.unsettled = self.unsettled;
         drop(writer);
         table
+    }
+
+    /// The files that indexes of the table may have.
+    fn sidecars(&self) -> Vec<String> {
+        let older = self.older.iter().flat_map(|past| &past.snapshot.chunks);
+        let segments: HashSet<u64> =
+            self.chunks.iter().chain(older).filter_map(|chunk| Some(chunk.segment()?.meta().id)).collect();
+        let of = |segment: u64| self.schema.indexes().iter().map(move |index| sidecar_path(segment, index.id));
+        segments.into_iter().flat_map(of).collect()
     }
 
     fn present(&self) -> Snapshot {

@@ -237,11 +237,11 @@ async fn settings_live_as_long_as_the_cookie() {
     let response = client.inner_mut().get_flight_info(descriptor).await.unwrap();
     let cookie = response.metadata().get("set-cookie").unwrap().to_str().unwrap().to_owned();
     assert!(cookie.starts_with("arrow_flight_session_id="), "{cookie}");
-    assert_eq!(rows(&mut client, "SHOW mvvd.ef_search").await, ["64"]);
+    assert_eq!(rows(&mut client, "SHOW mvvd.ef_search").await, ["auto"]);
     client.set_header("cookie", cookie);
     assert_eq!(rows(&mut client, "SHOW mvvd.ef_search").await, ["99"]);
     client.do_action(tonic::Request::new(Action::new("CloseSession", ""))).await.unwrap();
-    assert_eq!(rows(&mut client, "SHOW mvvd.ef_search").await, ["64"]);
+    assert_eq!(rows(&mut client, "SHOW mvvd.ef_search").await, ["auto"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
-//! Runs an exact top-k: every row is scored on the search threads, k rows are fetched.
+//! Runs a top-k: rows are scored on the search threads, those that an index proposes or all of them, and k are fetched.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,14 +18,18 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use mvvd_storage::Place;
+use mvvd_index::Filter;
+use mvvd_storage::{Database, Place};
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::heap::{Candidate, Heap, PlaceOrd, order_f64, value_of_bound};
+use super::index::{Choice, ChunkIndex};
 use super::score::{BoundScore, Score, Scored};
+use crate::Settings;
 use crate::bridge::compute;
 use crate::error::{from_df, to_df};
+use crate::reach::Reach;
 use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
 
 /// Rows that one task scores at once: distances of a block stay in the first cache level.
@@ -43,21 +48,23 @@ pub(crate) struct Key {
     pub(crate) options: SortOptions,
 }
 
-/// `ORDER BY keys LIMIT k` over one scan. Output: the k best rows, best first, ties in primary-key order.
+/// `ORDER BY keys LIMIT k` over one scan. Output: the k best rows, best first, ties in primary-key order. Exact unless an
+/// index proposes the rows.
 #[derive(Debug)]
-pub(crate) struct ExactTopKExec {
+pub(crate) struct TopKExec {
     scan: Scan,
     keys: Vec<Key>,
     k: usize,
     /// Output columns as expressions over all columns of the table.
     output: Vec<Arc<dyn PhysicalExpr>>,
     score: Score,
+    index: Choice,
     pool: Arc<ThreadPool>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
-impl ExactTopKExec {
+impl TopKExec {
     pub(crate) fn new(
         scan: Scan,
         keys: Vec<Key>,
@@ -82,10 +89,20 @@ impl ExactTopKExec {
             k,
             output,
             score,
+            index: Choice::None,
             pool,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         })
+    }
+
+    /// The same with an index, if one can answer.
+    pub(crate) fn with_index(mut self, database: &Arc<Database>, settings: &Settings) -> Self {
+        // Places that are known are looked at faster than any index.
+        if let ([key], false) = (self.keys.as_slice(), matches!(self.scan.reach, Reach::Rows(_))) {
+            self.index = Choice::of(database, self.scan.snapshot.schema(), &self.score, key.options, settings);
+        }
+        self
     }
 
     fn search(&self, distances: Count) -> Result<Search> {
@@ -104,6 +121,7 @@ impl ExactTopKExec {
         Ok(Search {
             scan: self.scan.clone(),
             score: self.score.bind(&self.scan)?,
+            index: self.index.clone(),
             first: first_is_f64.then(|| self.keys[0].options),
             rest,
             k: self.k,
@@ -118,6 +136,7 @@ impl ExactTopKExec {
 struct Search {
     scan: Scan,
     score: BoundScore,
+    index: Choice,
     /// How the first key is ordered, if it is an f64.
     first: Option<SortOptions>,
     rest: Vec<SortField>,
@@ -131,30 +150,95 @@ struct Search {
 
 impl Search {
     fn run(&self) -> Result<Vec<Candidate>> {
-        let pieces = growing(self.scan.pieces(BLOCK_ROWS));
+        let (proposed, done) = self.propose()?;
+        let mut pieces = self.scan.pieces(BLOCK_ROWS);
+        pieces.retain(|piece| !done.contains(&piece.chunk));
+        let pieces = growing(pieces);
         let heap = pieces
             .par_iter()
             .try_fold(|| (Heap::new(self.k), None), |(heap, converter), piece| self.block(heap, converter, piece))
             .map(|folded| folded.map(|(heap, _)| heap))
             .try_reduce(|| Heap::new(self.k), |a, b| Ok(a.merge(b)))?;
-        Ok(heap.into_sorted())
+        Ok(heap.merge(proposed).into_sorted())
+    }
+
+    /// The best of the rows that the index proposes, and the chunks that need not be looked at any more.
+    fn propose(&self) -> Result<(Heap, HashSet<u32>)> {
+        let nothing = || (Heap::new(self.k), HashSet::new());
+        let Choice::Use(index) = &self.index else { return Ok(nothing()) };
+        let Some(term) = self.score.first_distance().and_then(|bound| index.term(bound)) else { return Ok(nothing()) };
+        let (schema, chunks) = (self.scan.snapshot.schema(), self.scan.snapshot.chunks());
+        let mut covered: Vec<(u32, ChunkIndex)> = Vec::with_capacity(chunks.len());
+        for (i, chunk) in chunks.iter().enumerate() {
+            if let Some(of_chunk) = index.over(chunk, schema, self.k)? {
+                covered.push((i as u32, of_chunk));
+            }
+        }
+        let search = |(i, of_chunk): &(u32, ChunkIndex)| {
+            let filter = self.filter(*i)?;
+            Ok((*i, index.propose(of_chunk, schema, &term, self.k, filter.as_ref())?))
+        };
+        let found: Vec<(u32, Option<Vec<u32>>)> = match covered.as_slice() {
+            // Without the way over other threads.
+            [one] => vec![search(one)?],
+            many => many.par_iter().map(search).collect::<Result<_>>()?,
+        };
+        let (mut heap, mut done) = nothing();
+        let mut converter = None;
+        for (i, rows) in found {
+            let Some(rows) = rows else { continue };
+            let piece = Piece { chunk: i, range: 0..chunks[i as usize].len() };
+            (heap, converter) = self.offer(heap, converter, &piece, Some(rows.into()))?;
+            done.insert(i);
+        }
+        Ok((heap, done))
+    }
+
+    /// The rows of a chunk that are live and pass the conditions; none if all do.
+    fn filter(&self, chunk: u32) -> Result<Option<Filter>> {
+        let rows = self.scan.snapshot.chunks()[chunk as usize].len();
+        if self.scan.filters.is_empty() && self.scan.snapshot.chunks()[chunk as usize].deleted().is_empty() {
+            return Ok(None);
+        }
+        let pieces = self.scan.pieces(BLOCK_ROWS).into_iter().filter(|piece| piece.chunk == chunk);
+        let selected = pieces
+            .collect::<Vec<_>>()
+            .par_iter()
+            .map(|piece| Ok((piece.range.clone(), self.scan.selection(piece)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let ordinals = selected.iter().flat_map(|(range, selected)| {
+            let count = selected.as_ref().map_or(range.len(), Array::len);
+            (0..count).map(|i| range.start as u32 + selected.as_ref().map_or(i as u32, |rows| rows.value(i)))
+        });
+        Ok(Some(Filter::of_ordinals(rows, ordinals)))
     }
 
     fn block(
         &self,
-        mut heap: Heap,
+        heap: Heap,
         converter: Option<RowConverter>,
         piece: &Piece,
     ) -> Result<(Heap, Option<RowConverter>)> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok((heap, converter));
         }
+        let selected = self.scan.selection(piece)?;
+        self.offer(heap, converter, piece, selected)
+    }
+
+    /// Scores the rows at `selected` (all if none) of a piece and keeps the best.
+    fn offer(
+        &self,
+        mut heap: Heap,
+        converter: Option<RowConverter>,
+        piece: &Piece,
+        selected: Option<UInt32Array>,
+    ) -> Result<(Heap, Option<RowConverter>)> {
         let converter = match converter {
             Some(converter) => converter,
             None => RowConverter::new(self.rest.clone())?,
         };
         let chunk = &self.scan.snapshot.chunks()[piece.chunk as usize];
-        let selected = self.scan.selection(piece)?;
         if selected.as_ref().is_some_and(Array::is_empty) {
             return Ok((heap, Some(converter)));
         }
@@ -280,7 +364,7 @@ impl Drop for CancelOnDrop {
     }
 }
 
-impl DisplayAs for ExactTopKExec {
+impl DisplayAs for TopKExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let keys: Vec<String> = self.keys.iter().map(|key| format!("{} {}", key.expr, key.options)).collect();
         let tie = match self.scan.snapshot.schema().primary_key() {
@@ -289,19 +373,20 @@ impl DisplayAs for ExactTopKExec {
         };
         write!(
             f,
-            "ExactTopKExec: k={}, keys=[{}], ties=[{tie}], distances={}",
+            "{}: k={}, keys=[{}], ties=[{tie}], distances={}",
+            self.name(),
             self.k,
             keys.join(", "),
             self.score.distances()
         )?;
-        write!(f, ", table={}", self.scan.table)?;
+        write!(f, "{}, table={}", self.index, self.scan.table)?;
         write_scan(&self.scan, f)
     }
 }
 
-impl ExecutionPlan for ExactTopKExec {
+impl ExecutionPlan for TopKExec {
     fn name(&self) -> &'static str {
-        "ExactTopKExec"
+        if matches!(self.index, Choice::Use(_)) { "IndexTopKExec" } else { "ExactTopKExec" }
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -349,6 +434,7 @@ impl ExecutionPlan for ExactTopKExec {
             k: self.k,
             output: Vec::new(),
             score: self.score.clone(),
+            index: self.index.clone(),
             pool: Arc::clone(&self.pool),
             properties: Arc::clone(&self.properties),
             metrics: ExecutionPlanMetricsSet::new(),

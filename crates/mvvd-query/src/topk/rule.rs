@@ -1,7 +1,7 @@
 //! Replaces a sort with a limit over one of our tables by the top-k operator.
 //!
 //! ```text
-//! SortExec(keys, fetch=k)                    ExactTopKExec(keys, k, output)
+//! SortExec(keys, fetch=k)                    TopKExec(keys, k, output)
 //!   ProjectionExec(output)*            =>
 //!     FilterExec(condition)*
 //!       ScanExec(table, filters)
@@ -23,9 +23,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
+use mvvd_storage::Database;
 use rayon::ThreadPool;
 
-use super::exec::{ExactTopKExec, Key};
+use super::exec::{Key, TopKExec};
 use crate::Settings;
 use crate::scan_exec::{Scan, ScanExec};
 
@@ -34,16 +35,17 @@ const K_MAX: usize = 10_000_000;
 
 /// The rule.
 #[derive(Debug)]
-pub(crate) struct ExactTopK {
+pub(crate) struct ReplaceTopK {
     pool: Arc<ThreadPool>,
+    database: Arc<Database>,
 }
 
-impl ExactTopK {
-    pub(crate) fn new(pool: Arc<ThreadPool>) -> Self {
-        Self { pool }
+impl ReplaceTopK {
+    pub(crate) fn new(pool: Arc<ThreadPool>, database: Arc<Database>) -> Self {
+        Self { pool, database }
     }
 
-    fn replace(&self, plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    fn replace(&self, plan: &Arc<dyn ExecutionPlan>, settings: &Settings) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(sort) = plan.downcast_ref::<SortExec>() else { return Ok(None) };
         let Some(k) = sort.fetch().filter(|k| (1..=K_MAX).contains(k)) else { return Ok(None) };
         let Some(input) = Input::of(sort.input())? else { return Ok(None) };
@@ -56,17 +58,20 @@ impl ExactTopK {
             keys.push(Key { expr, options: key.options });
         }
         let exec =
-            ExactTopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(&self.pool))?;
+            TopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(&self.pool))?
+                .with_index(&self.database, settings);
         Ok(Some(Arc::new(exec)))
     }
 }
 
-impl PhysicalOptimizerRule for ExactTopK {
+impl PhysicalOptimizerRule for ReplaceTopK {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        if config.extensions.get::<Settings>().is_some_and(|settings| !settings.use_topk) {
+        let default = Settings::default();
+        let settings = config.extensions.get::<Settings>().unwrap_or(&default);
+        if !settings.use_topk {
             return Ok(plan);
         }
-        let replaced = plan.transform_down(|node| match self.replace(&node)? {
+        let replaced = plan.transform_down(|node| match self.replace(&node, settings)? {
             Some(exec) => Ok(Transformed::yes(exec)),
             None => Ok(Transformed::no(node)),
         })?;
@@ -74,7 +79,7 @@ impl PhysicalOptimizerRule for ExactTopK {
     }
 
     fn name(&self) -> &'static str {
-        "exact_top_k"
+        "top_k"
     }
 
     fn schema_check(&self) -> bool {

@@ -21,7 +21,7 @@ use mvvd_core::VectorType;
 use mvvd_storage::Chunk;
 use mvvd_udfs::{BoundDistance, Distance, bound_distance_of, distance_of};
 
-use super::sum::WeightedSum;
+use super::sum::{WeightedSum, weights_of};
 use crate::error::to_df;
 use crate::scan_exec::{Scan, with_row_id};
 
@@ -110,6 +110,22 @@ impl Score {
         Ok(Self { terms, columns, keys, input: Arc::new(Schema::new(fields)) })
     }
 
+    /// The columns that distances are computed of.
+    pub(crate) fn columns_of_distances(&self) -> impl Iterator<Item = usize> {
+        self.terms.iter().map(|term| term.column)
+    }
+
+    /// The only key as the distance of one column, up to a factor and a summand; none if it is anything else.
+    pub(crate) fn single_distance(&self) -> Option<SingleDistance> {
+        let ([key], [term]) = (self.keys.as_slice(), self.terms.as_slice()) else { return None };
+        let [slope] = weights_of(key, self.columns.len(), 1)?[..] else { return None };
+        let distance = match &term.query {
+            TermQuery::Known(bound) => bound.distance(),
+            TermQuery::Computed(distance, _) => *distance,
+        };
+        (slope != 0.0 && slope.is_finite()).then_some(SingleDistance { column: term.column, distance, slope })
+    }
+
     /// Number of distances that kernels compute.
     pub(crate) fn distances(&self) -> usize {
         self.terms.len()
@@ -179,6 +195,14 @@ fn as_term(node: &Arc<dyn PhysicalExpr>) -> Option<Term> {
     Some(Term { column: column.index(), query: TermQuery::Computed(distance, Arc::clone(query)) })
 }
 
+/// A sort key that is `slope` times the distance of one column, and a constant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SingleDistance {
+    pub(crate) column: usize,
+    pub(crate) distance: Distance,
+    pub(crate) slope: f64,
+}
+
 /// Sort keys with their query vectors.
 pub(crate) struct BoundScore {
     terms: Vec<BoundTerm>,
@@ -203,6 +227,11 @@ pub(crate) struct Scored {
 }
 
 impl BoundScore {
+    /// The first distance, with its query; none if the query is NULL.
+    pub(crate) fn first_distance(&self) -> Option<&BoundDistance> {
+        self.terms.first()?.1.as_ref()
+    }
+
     /// The sort keys of the rows at `rows` (within `range`; `None` for all of them), but for rows that cannot win.
     ///
     /// `bound` is the first key that k other rows are known to reach, where there are k and the order is ascending

@@ -67,6 +67,11 @@ impl WeightedSum {
     }
 }
 
+/// The weights of the terms in `key`, if it is a weighted sum of them and a finite constant.
+pub(super) fn weights_of(key: &Arc<dyn PhysicalExpr>, first: usize, terms: usize) -> Option<Vec<f64>> {
+    linear(key, first, terms).filter(|linear| linear.constant.is_finite()).map(|linear| linear.weights)
+}
+
 struct Linear {
     constant: f64,
     /// By term.

@@ -363,7 +363,7 @@ proptest! {
             let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
             let open = || match &mode {
                 Ok(options) => Database::open(Arc::clone(&fs), options.clone()),
-                Err(pool) => Ok(Database::memory_within(pool.clone())),
+                Err(pool) => Ok(Database::memory_within(pool.clone(), Arc::default())),
             };
             let mut database = open().unwrap();
             let (mut model, mut versions) = (Model::new(), Past::new());
@@ -413,7 +413,7 @@ const POOL_BYTES: usize = 12_000;
 #[test]
 fn when_memory_is_short_deleted_rows_and_older_versions_go_and_rows_keep_their_names() {
     let pool = Bounded::new(30_000);
-    let database = Database::memory_within(Some(Arc::<Bounded>::clone(&pool) as Arc<dyn MemoryPool>));
+    let database = Database::memory_within(Some(Arc::<Bounded>::clone(&pool) as Arc<dyn MemoryPool>), Arc::default());
     let (a, b) = (database.create("a", schema()).unwrap(), database.create("b", schema()).unwrap());
     let mut last = 0;
     let e = loop {

@@ -22,6 +22,7 @@ use crate::cache::Cache;
 use crate::disk::StorageMode;
 use crate::fs::FileSystem;
 use crate::seal::{Seal, SealedReader};
+use crate::sidecar::Sidecars;
 
 /// Footer length and magic, at the end of the file.
 const TRAILER_BYTES: usize = 10;
@@ -53,6 +54,7 @@ pub struct Segment {
     cache: Arc<Cache>,
     columns: Vec<Column>,
     stats: SegmentStats,
+    sidecars: Sidecars,
 }
 
 // Arrow shows the bytes of a buffer, which here are the whole file.
@@ -120,12 +122,25 @@ impl Segment {
             start += bytes;
         }
         let cache = Arc::clone(&access.cache);
-        Ok(Arc::new(Self { path: path.to_owned(), meta, source, cache, columns, stats: parsed.stats }))
+        Ok(Arc::new(Self {
+            path: path.to_owned(),
+            meta,
+            source,
+            cache,
+            columns,
+            stats: parsed.stats,
+            sidecars: Sidecars::default(),
+        }))
     }
 
     /// What the manifest knows of the segment.
     pub fn meta(&self) -> &SegmentMeta {
         &self.meta
+    }
+
+    /// The indexes over the rows.
+    pub(crate) fn sidecars(&self) -> &Sidecars {
+        &self.sidecars
     }
 
     /// Number of rows, deleted ones included.

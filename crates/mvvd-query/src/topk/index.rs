@@ -1,0 +1,192 @@
+//! Whether an index answers a top-k, why it does not, and the rows that it proposes.
+//!
+//! An index proposes rows of one chunk; the operator scores them as it scores all rows, so distances and ties are those
+//! of the exact answer. Chunks that the index does not cover, and chunks for which it finds too few rows, are scanned.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::SortOptions;
+use datafusion::common::Result;
+use mvvd_core::metric::Metric;
+use mvvd_core::schema::IndexDef;
+use mvvd_core::{Ordinal, TableSchema};
+use mvvd_index::{Effort, Filter, Query, Request, Term, VectorIndex, Vectors};
+use mvvd_storage::{Chunk, Database, index_columns, index_types};
+use mvvd_udfs::{BoundDistance, Distance, Form};
+
+use super::score::{Score, SingleDistance};
+use crate::Settings;
+use crate::error::to_df;
+
+/// Kinds of index in the order in which one is taken where several serve; others come after them.
+const PREFERRED: [&str; 5] = ["hnsw", "ivf_rabitq", "ivf_pq", "inverted", "flat"];
+
+/// More than this share of a chunk is found faster by a scan.
+const K_SHARE_MAX: usize = 4;
+
+/// An index that answers a top-k.
+#[derive(Debug, Clone)]
+pub(crate) struct IndexUse {
+    database: Arc<Database>,
+    pub(crate) def: IndexDef,
+    /// Position of the column within the index.
+    column: usize,
+    distance: Distance,
+    /// Rows without a distance, and with one that is no number, come before all others.
+    worst_first: bool,
+    effort: Effort,
+}
+
+/// What is said about indexes in a plan.
+#[derive(Debug, Clone)]
+pub(crate) enum Choice {
+    /// No index has to do with the query.
+    None,
+    /// There is an index on the column, and why it does not answer.
+    Refused(String),
+    Use(IndexUse),
+}
+
+impl Choice {
+    /// Chooses an index for the order of `score` with one key.
+    pub(crate) fn of(
+        database: &Arc<Database>,
+        schema: &TableSchema,
+        score: &Score,
+        order: SortOptions,
+        settings: &Settings,
+    ) -> Self {
+        let on = |column: usize| {
+            let id = schema.columns().get(column).map(|column| column.id);
+            schema.indexes().iter().filter(move |index| id.is_some_and(|id| index.columns.contains(&id)))
+        };
+        if !score.columns_of_distances().any(|column| on(column).next().is_some()) {
+            return Self::None;
+        }
+        let refused = |why: &str| Self::Refused(why.to_owned());
+        if settings.exact {
+            return refused("mvvd.exact is true");
+        }
+        if !settings.use_index {
+            return refused("mvvd.use_index is false");
+        }
+        let Some(SingleDistance { column, distance, slope }) = score.single_distance() else {
+            return refused("the order is not that of one distance");
+        };
+        let grows = (slope > 0.0) == (distance.form == Form::Distance);
+        if grows == order.descending {
+            return refused("the farthest rows come first");
+        }
+        let worst_first = order.descending || order.nulls_first;
+        if worst_first && distance.metric == Metric::Cosine {
+            return refused("rows whose vector has no length come first");
+        }
+        let serves = |index: &&IndexDef| has_same_order(index.metric, distance.metric);
+        let rank = |index: &&IndexDef| PREFERRED.iter().position(|kind| *kind == index.kind).unwrap_or(PREFERRED.len());
+        match on(column).filter(serves).min_by_key(rank) {
+            Some(def) => {
+                let id = schema.columns()[column].id;
+                let effort = Effort {
+                    ef_search: settings.ef_search.map(|ef| ef as usize),
+                    nprobe: settings.nprobe.map(|nprobe| nprobe as usize),
+                    recall_target: Some(settings.recall_target as f32),
+                };
+                Self::Use(IndexUse {
+                    database: Arc::clone(database),
+                    column: def.columns.iter().position(|c| *c == id).unwrap_or_default(),
+                    def: def.clone(),
+                    distance,
+                    worst_first,
+                    effort,
+                })
+            }
+            None => {
+                let metrics: Vec<String> =
+                    on(column).map(|index| format!("index {} has metric {}", index.name, index.metric)).collect();
+                Self::Refused(format!("{}, the order has {}", metrics.join(", "), distance.metric))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Refused(why) => write!(f, ", index=none ({why})"),
+            Self::Use(index) => {
+                write!(f, ", index={} ({}, {}), ", index.def.name, index.def.kind, index.def.metric)?;
+                match (index.effort.ef_search, index.effort.nprobe, index.effort.recall_target) {
+                    (Some(ef), None, _) => write!(f, "ef_search={ef}"),
+                    (None, Some(nprobe), _) => write!(f, "nprobe={nprobe}"),
+                    (Some(ef), Some(nprobe), _) => write!(f, "ef_search={ef}, nprobe={nprobe}"),
+                    (None, None, target) => write!(f, "recall_target={}", target.unwrap_or_default()),
+                }
+            }
+        }
+    }
+}
+
+/// Whether rows have the same order by both metrics.
+fn has_same_order(index: Metric, query: Metric) -> bool {
+    let plain = |metric| if metric == Metric::L2Squared { Metric::L2 } else { metric };
+    plain(index) == plain(query)
+}
+
+impl IndexUse {
+    /// The index over a chunk, if it is built and worth asking for `k` rows.
+    pub(crate) fn over(&self, chunk: &Chunk, schema: &TableSchema, k: usize) -> Result<Option<ChunkIndex>> {
+        if k >= chunk.len() / K_SHARE_MAX {
+            return Ok(None);
+        }
+        let Some(open) = self.database.index_of(chunk, schema, &self.def) else { return Ok(None) };
+        let columns = index_columns(chunk, schema, &self.def).map_err(to_df)?;
+        if self.worst_first && columns[self.column].null_count() > 0 {
+            return Ok(None);
+        }
+        Ok(Some(ChunkIndex { index: Arc::clone(&open.index), columns }))
+    }
+
+    /// The query as indexes take it; none if it is NULL.
+    pub(crate) fn term(&self, bound: &BoundDistance) -> Option<Term> {
+        let query = match bound.values()? {
+            mvvd_udfs::QueryValues::Dense(values) => Query::Dense(values.into()),
+            mvvd_udfs::QueryValues::Bits(bytes) => Query::Bits(bytes.into()),
+            mvvd_udfs::QueryValues::Sparse(indices, values) => Query::Sparse(indices.into(), values.into()),
+        };
+        Some(Term { column: self.column, metric: self.distance.metric, query, weight: 1.0 })
+    }
+
+    /// The rows of a chunk that the index proposes, ascending; none if it finds fewer than there should be, so that all
+    /// have to be looked at.
+    pub(crate) fn propose(
+        &self,
+        chunk: &ChunkIndex,
+        schema: &TableSchema,
+        term: &Term,
+        k: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Option<Vec<Ordinal>>> {
+        let types = index_types(schema, &self.def).map_err(to_df)?;
+        let columns: Vec<Vectors<'_>> =
+            chunk.columns.iter().zip(types).map(|(array, ty)| Vectors::new(&**array, ty)).collect();
+        let terms = std::slice::from_ref(term);
+        let request = Request { terms, k, filter, effort: self.effort };
+        let hits = chunk.index.search(&columns, &request).map_err(to_df)?;
+        let matching = filter.map_or(chunk.index.rows(), Filter::count);
+        if hits.len() < k.min(matching) {
+            return Ok(None);
+        }
+        let mut ordinals: Vec<Ordinal> = hits.into_iter().map(|hit| hit.ordinal).collect();
+        ordinals.sort_unstable();
+        Ok(Some(ordinals))
+    }
+}
+
+/// An index over one chunk, with the columns that it is over.
+pub(crate) struct ChunkIndex {
+    index: Arc<dyn VectorIndex>,
+    columns: Vec<ArrayRef>,
+}

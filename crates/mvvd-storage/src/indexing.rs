@@ -1,0 +1,302 @@
+//! Who builds indexes, and when: the statement that makes one, and a thread of its own for chunks that come later.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+
+use mvvd_core::schema::IndexDef;
+use mvvd_core::{Error, ErrorKind, Result, TableSchema};
+use mvvd_index::Build;
+use parking_lot::Mutex;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::chunk::Chunk;
+use crate::database::{Database, Shared};
+use crate::maintain::Wake;
+use crate::sidecar::Slot;
+use crate::table::Table;
+
+/// A smaller chunk that is only in memory gets no index in the background: it is scanned in no time, and soon becomes part
+/// of a larger one.
+const ROWS_MIN: usize = 1_024;
+/// How often CREATE INDEX looks for chunks that came meanwhile.
+const ROUNDS_MAX: usize = 8;
+/// Decides what is random in a build: the same vectors give the same index, on one thread.
+const SEED: u64 = 0x6d76_7664;
+
+/// How far an index is, over all rows of its table.
+#[derive(Debug, Clone)]
+pub struct IndexState {
+    /// Name of the table.
+    pub table: String,
+    /// What it is over.
+    pub def: IndexDef,
+    /// Names of its columns.
+    pub columns: Vec<String>,
+    /// Live rows of the table.
+    pub rows: usize,
+    /// Those that it covers; the others are scanned.
+    pub rows_covered: usize,
+    /// Bytes of its files, or in memory.
+    pub bytes: usize,
+    /// `ready`, `building` (with the share that is done), `waiting` or `failed` (with the reason).
+    pub state: String,
+}
+
+/// The one build that runs.
+#[derive(Debug)]
+struct Running {
+    table: Weak<Table>,
+    index: u32,
+    done: f32,
+}
+
+/// Builds indexes, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    pool: OnceLock<ThreadPool>,
+    one: Mutex<()>,
+    running: Mutex<Option<Running>>,
+    /// Rung when there may be something to build.
+    pub(crate) wake: Arc<Wake>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Builder {
+    fn pool(&self) -> Result<&ThreadPool> {
+        if self.pool.get().is_none() {
+            let name = |i| format!("mvvd-index-{i}");
+            let pool = ThreadPoolBuilder::new().thread_name(name).build();
+            let pool =
+                pool.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
+            let _ = self.pool.set(pool);
+        }
+        self.pool.get().ok_or_else(|| Error::internal("the threads for indexes were just started"))
+    }
+
+    /// Starts the thread that builds what is missing, unless it runs.
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> Result<()> {
+        let mut thread = self.thread.lock();
+        if thread.is_some() || self.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (ear, stopped, shared) = (Arc::clone(&self.wake), Arc::clone(&self.stopped), Arc::downgrade(shared));
+        let started = std::thread::Builder::new().name("mvvd-indexes".into()).spawn(move || {
+            while ear.wait() && !stopped.load(Ordering::Relaxed) {
+                let Some(shared) = shared.upgrade() else { return };
+                for (_, table) in shared.tables() {
+                    let defs = table.snapshot().schema().indexes().to_vec();
+                    for def in defs {
+                        // The state of the index says what went wrong.
+                        let _ = shared.build_missing(&table, &def, false, &|_| (), &stopped);
+                    }
+                }
+            }
+        });
+        *thread = Some(
+            started.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start the index thread: {e}")))?,
+        );
+        Ok(())
+    }
+
+    /// Ends the thread; a build that runs is given up.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.wake.stop();
+        let thread = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id());
+        if let Some(thread) = thread {
+            // A panic there has been printed; indexes are built again.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Builds the index for the chunks of the present version that lack it; whether there were any.
+    ///
+    /// `all` says that small chunks in memory count as well.
+    fn build_missing(
+        &self,
+        table: &Arc<Table>,
+        def: &IndexDef,
+        all: bool,
+        progress: &(dyn Fn(f32) + Sync),
+        cancelled: &AtomicBool,
+    ) -> Result<bool> {
+        let snapshot = table.snapshot();
+        let schema = snapshot.schema();
+        let missing: Vec<&Arc<Chunk>> =
+            snapshot.chunks().iter().filter(|chunk| self.lacks(chunk, schema, def, all)).collect();
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let pool = self.builder.pool()?;
+        let _one = self.builder.one.lock();
+        let total: usize = missing.iter().map(|chunk| chunk.len()).sum();
+        let mut before = 0;
+        for chunk in missing {
+            let told = |done: f32| {
+                let share = (before as f32 + done.clamp(0.0, 1.0) * chunk.len() as f32) / total as f32;
+                *self.builder.running.lock() =
+                    Some(Running { table: Arc::downgrade(table), index: def.id, done: share });
+                progress(share);
+            };
+            told(0.0);
+            // Built by another while this one waited.
+            let result = if self.lacks(chunk, schema, def, all) {
+                let build = Build { pool, seed: SEED, progress: &told, cancelled };
+                self.shelf.build(chunk, schema, def, &build)
+            } else {
+                Ok(())
+            };
+            *self.builder.running.lock() = None;
+            // Dropped meanwhile: nobody would remove its files any more.
+            let is_there = table.head().schema().indexes().iter().any(|index| index.id == def.id);
+            if !is_there {
+                self.shelf.forget([chunk], def.id);
+                return Err(Error::not_found(format!("index \"{}\" was dropped while it was built", def.name)));
+            }
+            result?;
+            before += chunk.len();
+        }
+        Ok(true)
+    }
+
+    fn lacks(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, all: bool) -> bool {
+        self.is_indexable(chunk, schema, def, all) && matches!(self.shelf.slot(chunk, schema, def), Slot::Missing)
+    }
+
+    /// Whether the index is worth having for the chunk: not for one whose rows go to a segment soon, nor for one that is
+    /// older than the column, whose value is the same in all rows.
+    fn is_indexable(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, all: bool) -> bool {
+        let lives = chunk.is_stored() || !self.shelf.has_files() && (all || chunk.len() >= ROWS_MIN);
+        let position = |id: &u32| schema.position(*id);
+        lives && def.columns.iter().all(|id| position(id).is_some_and(|i| chunk.constant(schema, i).is_none()))
+    }
+}
+
+impl Database {
+    /// Builds an index of a table until all rows that were there when it was called are covered, those in memory too.
+    /// Waits for it; tells `progress` the share that is done, and ends with `Cancelled` soon after `cancelled` is set.
+    pub fn build_index(
+        &self,
+        table: &str,
+        index: &str,
+        progress: &(dyn Fn(f32) + Sync),
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
+        let table = self.table(table)?;
+        let def = table.head().schema().indexes().iter().find(|def| def.name == index).cloned();
+        let def = def.ok_or_else(|| Error::not_found(format!("index \"{index}\" does not exist")))?;
+        if self.shared.disk.is_some() && table.has_unflushed() {
+            self.checkpoint()?;
+        }
+        for _ in 0..ROUNDS_MAX {
+            if !self.shared.build_missing(&table, &def, true, progress, cancelled)? {
+                break;
+            }
+        }
+        let snapshot = table.snapshot();
+        let failed =
+            snapshot.chunks().iter().find_map(|chunk| match self.shared.shelf.slot(chunk, snapshot.schema(), &def) {
+                Slot::Failed(message) => Some(message),
+                Slot::Ready(_) | Slot::Missing => None,
+            });
+        match failed {
+            Some(message) => Err(Error::invalid(format!("index \"{index}\" cannot be built: {message}"))),
+            None => self.index_in_background(),
+        }
+    }
+
+    /// Adds an index to a table; nothing is built yet. Durable when it returns.
+    pub fn add_index(&self, table: &str, def: IndexDef) -> Result<()> {
+        self.table(table)?.alter(|schema| schema.with_index(def))?.wait()
+    }
+
+    /// Removes an index of a table and its files. Durable when it returns.
+    pub fn drop_index(&self, table: &str, name: &str) -> Result<()> {
+        let table = self.table(table)?;
+        let mut dropped = None;
+        table
+            .alter(|schema| {
+                dropped = schema.indexes().iter().find(|index| index.name == name).map(|index| index.id);
+                schema.without_index(name)
+            })?
+            .wait()?;
+        if let Some(index) = dropped {
+            let versions = table.all_versions();
+            self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
+        }
+        Ok(())
+    }
+
+    /// Builds what is missing on a thread of its own, from now on.
+    pub fn index_in_background(&self) -> Result<()> {
+        let allowed = self.shared.disk.as_ref().is_none_or(|disk| disk.options.background && !disk.options.read_only);
+        if allowed {
+            self.shared.builder.start(&self.shared)?;
+            self.shared.builder.wake.notify();
+        }
+        Ok(())
+    }
+
+    /// The kinds of index that there are.
+    pub fn registry(&self) -> &mvvd_index::Registry {
+        &self.shared.shelf.registry
+    }
+
+    /// The index over the rows of a chunk, if it is built; `schema` is that of the chunk's snapshot.
+    pub fn index_of(
+        &self,
+        chunk: &Chunk,
+        schema: &TableSchema,
+        def: &IndexDef,
+    ) -> Option<Arc<crate::sidecar::OpenIndex>> {
+        match self.shared.shelf.slot(chunk, schema, def) {
+            Slot::Ready(open) => Some(open),
+            Slot::Missing | Slot::Failed(_) => None,
+        }
+    }
+
+    /// The indexes of all tables, and how far they are.
+    pub fn index_states(&self) -> Vec<IndexState> {
+        let mut states = Vec::new();
+        for (name, table) in self.tables() {
+            let snapshot = table.snapshot();
+            let schema = snapshot.schema();
+            for def in schema.indexes() {
+                let (mut covered, mut bytes, mut failed) = (0, 0, None);
+                for chunk in snapshot.chunks() {
+                    match self.shared.shelf.slot(chunk, schema, def) {
+                        Slot::Ready(open) => (covered, bytes) = (covered + chunk.live(), bytes + open.bytes),
+                        Slot::Failed(message) => failed = Some(message),
+                        Slot::Missing => {}
+                    }
+                }
+                let is_waiting = |chunk: &Arc<Chunk>| self.shared.lacks(chunk, schema, def, false);
+                let running = self.shared.builder.running.lock();
+                let running = running.as_ref().filter(|running| {
+                    running.index == def.id && std::ptr::eq(running.table.as_ptr(), Arc::as_ptr(&table))
+                });
+                let state = match (running, failed) {
+                    (Some(running), _) => format!("building {:.0} %", running.done * 100.0),
+                    (None, Some(message)) => format!("failed: {message}"),
+                    (None, None) if snapshot.chunks().iter().any(is_waiting) => "waiting".to_owned(),
+                    (None, None) => "ready".to_owned(),
+                };
+                let columns = def.columns.iter().filter_map(|&id| schema.position(id));
+                states.push(IndexState {
+                    table: name.clone(),
+                    def: def.clone(),
+                    columns: columns.map(|i| schema.columns()[i].field.name().clone()).collect(),
+                    rows: snapshot.live(),
+                    rows_covered: covered,
+                    bytes,
+                    state,
+                });
+            }
+        }
+        states
+    }
+}

@@ -1,0 +1,234 @@
+//! The indexes of one chunk: which are open, and their files beside the segment.
+//!
+//! An index is derived data. Its file, `segments/<segment>.<index>.idx`, is named by nothing and names nothing: it is used
+//! if it is there and sound, and built again if it is not. The index of a chunk that is only in memory has no file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::buffer::{Buffer, MutableBuffer};
+use mvvd_core::schema::IndexDef;
+use mvvd_core::{Error, ErrorKind, Result, TableSchema, VectorType};
+use mvvd_index::{Build, IndexSpec, Registry, VectorIndex, Vectors};
+use parking_lot::Mutex;
+
+use crate::chunk::Chunk;
+use crate::disk::SEGMENTS;
+use crate::fs::{FileSystem, replace_file};
+use crate::memory::{Memory, Taken};
+use crate::seal::{Seal, SealedReader, SealedWriter};
+
+/// The end of the name of an index file.
+const EXTENSION: &str = "idx";
+/// Bytes that a build takes for each row beside those of the codes, about.
+const BUILD_ROW_BYTES: usize = 256;
+
+/// The file of an index of a segment.
+pub(crate) fn sidecar_path(segment: u64, index: u32) -> String {
+    format!("{SEGMENTS}/{segment:012}.{index}.{EXTENSION}")
+}
+
+/// The number of the segment that a file name in the folder of segments belongs to, if it is that of an index.
+pub(crate) fn segment_of_sidecar(name: &str) -> Option<u64> {
+    let mut parts = name.split('.');
+    let (segment, _index, extension) = (parts.next()?, parts.next()?, parts.next()?);
+    (extension == EXTENSION).then(|| segment.parse().ok())?
+}
+
+/// An index that is open.
+#[derive(Debug)]
+pub struct OpenIndex {
+    /// The index.
+    pub index: Arc<dyn VectorIndex>,
+    /// Bytes of the file, or of what would be in it.
+    pub bytes: usize,
+    /// The memory that it takes on the heap.
+    _taken: Option<Taken>,
+}
+
+/// The indexes of a chunk, by id; shared by all versions of the chunk.
+#[derive(Debug, Default)]
+pub(crate) struct Sidecars {
+    slots: Mutex<BTreeMap<u32, Slot>>,
+}
+
+/// What is known of one index of a chunk.
+#[derive(Debug, Clone)]
+pub(crate) enum Slot {
+    Ready(Arc<OpenIndex>),
+    /// It has to be built.
+    Missing,
+    /// It could not be built, and will not be tried again before the database is opened again.
+    Failed(String),
+}
+
+impl Sidecars {
+    pub(crate) fn forget(&self, index: u32) {
+        self.slots.lock().remove(&index);
+    }
+}
+
+/// What opening and building indexes takes.
+#[derive(Debug)]
+pub(crate) struct Shelf {
+    pub(crate) registry: Arc<Registry>,
+    files: Option<Files>,
+    memory: Arc<Memory>,
+}
+
+/// Where the files are.
+#[derive(Debug)]
+struct Files {
+    fs: Arc<dyn FileSystem>,
+    seal: Option<Arc<dyn Seal>>,
+}
+
+impl Shelf {
+    /// Indexes in memory only.
+    pub(crate) fn in_memory(registry: Arc<Registry>, memory: Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { registry, files: None, memory })
+    }
+
+    /// Indexes in files, encrypted if there is a seal.
+    pub(crate) fn in_files(
+        registry: Arc<Registry>,
+        memory: Arc<Memory>,
+        fs: Arc<dyn FileSystem>,
+        seal: Option<Arc<dyn Seal>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { registry, files: Some(Files { fs, seal }), memory })
+    }
+
+    /// Whether chunks that are only in memory have no index, as they will be in segments soon.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// The state of an index of a chunk. Opens its file when it is first asked for, which reads all of it.
+    pub(crate) fn slot(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Slot {
+        let mut slots = chunk.sidecars().slots.lock();
+        if let Some(slot) = slots.get(&def.id) {
+            return slot.clone();
+        }
+        // Damaged, or made by another version: built again.
+        let slot = match self.open_file(chunk, schema, def) {
+            Ok(Some(open)) => Slot::Ready(Arc::new(open)),
+            Ok(None) | Err(_) => Slot::Missing,
+        };
+        slots.insert(def.id, slot.clone());
+        slot
+    }
+
+    fn open_file(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Result<Option<OpenIndex>> {
+        let (Some(Files { fs, seal }), Some(segment)) = (&self.files, chunk.segment()) else { return Ok(None) };
+        let path = sidecar_path(segment.meta().id, def.id);
+        if !fs.exists(&path)? {
+            return Ok(None);
+        }
+        let spec = self.spec(schema, def)?;
+        let (bytes, taken) = match seal {
+            None => (fs.map(&path)?, None),
+            Some(seal) => {
+                let reader = SealedReader::open(&**fs, &path, Arc::clone(seal))?;
+                let bytes = reader.plain_bytes();
+                (reader.range(0, bytes)?, Some(self.memory.note(bytes)))
+            }
+        };
+        let index = mvvd_index::open(&self.registry, &spec, chunk.len(), &bytes)?;
+        Ok(Some(OpenIndex { index, bytes: bytes.len(), _taken: taken }))
+    }
+
+    /// What the index crate calls the index.
+    pub(crate) fn spec(&self, schema: &TableSchema, def: &IndexDef) -> Result<IndexSpec> {
+        let options = def.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        self.registry.spec(&def.kind, def.metric, index_types(schema, def)?, options)
+    }
+
+    /// Builds an index of a chunk and puts it in its place. What went wrong stays as the state of the index, apart from
+    /// a build that was cancelled.
+    pub(crate) fn build(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, build: &Build<'_>) -> Result<()> {
+        let built = self.build_open(chunk, schema, def, build);
+        let slot = match &built {
+            Ok(open) => Slot::Ready(Arc::clone(open)),
+            Err(e) if e.kind() == ErrorKind::Cancelled => Slot::Missing,
+            Err(e) => Slot::Failed(e.message().to_owned()),
+        };
+        chunk.sidecars().slots.lock().insert(def.id, slot);
+        built.map(|_| ())
+    }
+
+    fn build_open(
+        &self,
+        chunk: &Chunk,
+        schema: &TableSchema,
+        def: &IndexDef,
+        build: &Build<'_>,
+    ) -> Result<Arc<OpenIndex>> {
+        let spec = self.spec(schema, def)?;
+        let arrays = index_columns(chunk, schema, def)?;
+        let columns: Vec<Vectors<'_>> =
+            arrays.iter().zip(&spec.columns).map(|(array, ty)| Vectors::new(&**array, *ty)).collect();
+        let dims: usize = spec.columns.iter().map(|ty| ty.dims.min(mvvd_core::vector_type::DIMS_MAX)).sum();
+        let working = self.memory.note(chunk.len() * (dims + BUILD_ROW_BYTES));
+        let bytes = mvvd_index::build(&self.registry, &spec, &columns, build)?;
+        drop(working);
+        let (Some(Files { fs, seal }), Some(segment)) = (&self.files, chunk.segment()) else {
+            let taken = self.memory.note(bytes.len());
+            let index = mvvd_index::open(&self.registry, &spec, chunk.len(), &aligned(&bytes))?;
+            return Ok(Arc::new(OpenIndex { index, bytes: bytes.len(), _taken: Some(taken) }));
+        };
+        let path = sidecar_path(segment.meta().id, def.id);
+        match seal {
+            None => replace_file(&**fs, &path, &bytes)?,
+            Some(seal) => {
+                // A sealed file knows its name, so it is written under it; half of one does not open.
+                if fs.exists(&path)? {
+                    fs.remove(&path)?;
+                }
+                let mut writer = SealedWriter::create(&**fs, &path, Arc::clone(seal))?;
+                writer.write(&bytes)?;
+                writer.finish()?;
+            }
+        }
+        drop(bytes);
+        let open = self.open_file(chunk, schema, def)?;
+        open.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("file \"{path}\" is gone")))
+    }
+
+    /// Removes the files of an index of segments, and lets go of it. A file that cannot be removed is removed when the
+    /// database is opened.
+    pub(crate) fn forget<'a>(&self, chunks: impl IntoIterator<Item = &'a Arc<Chunk>>, index: u32) {
+        for chunk in chunks {
+            chunk.sidecars().forget(index);
+            if let (Some(files), Some(segment)) = (&self.files, chunk.segment()) {
+                let _ = files.fs.remove(&sidecar_path(segment.meta().id, index));
+            }
+        }
+    }
+}
+
+/// The columns of an index for all rows of a chunk.
+pub fn index_columns(chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Result<Vec<ArrayRef>> {
+    let position = |&id: &u32| schema.position(id).ok_or_else(|| Error::internal("an index without its column"));
+    let column = |id: &u32| chunk.column(schema, position(id)?, 0..chunk.len());
+    def.columns.iter().map(column).collect()
+}
+
+/// The types of the columns of an index.
+pub fn index_types(schema: &TableSchema, def: &IndexDef) -> Result<Vec<VectorType>> {
+    let one = |id: &u32| {
+        let field = schema.position(*id).map(|i| &schema.columns()[i].field);
+        field
+            .and_then(|field| VectorType::of_field(field))
+            .ok_or_else(|| Error::internal("an index without its column"))
+    };
+    def.columns.iter().map(one).collect()
+}
+
+/// The same bytes, aligned to 64.
+fn aligned(bytes: &[u8]) -> Buffer {
+    let mut buffer = MutableBuffer::new(bytes.len());
+    buffer.extend_from_slice(bytes);
+    buffer.into()
+}
