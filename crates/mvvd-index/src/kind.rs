@@ -10,6 +10,8 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, ErrorKind, Result, VectorType};
 use rayon::ThreadPool;
 
+use crate::flat::FlatKind;
+use crate::inverted::InvertedKind;
 use crate::options::{OptionSpec, Options};
 use crate::request::{Hit, Request};
 use crate::vectors::Vectors;
@@ -120,7 +122,8 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        Self::default()
+        let kinds: [Arc<dyn IndexKind>; 2] = [Arc::new(FlatKind), Arc::new(InvertedKind)];
+        Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 
     /// Adds a kind; `AlreadyExists` if its name is taken.

@@ -11,6 +11,11 @@
 //! | `vectors` | [`Vectors`]: the vectors of one column of a segment |
 //! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
 //! | `filter` | [`Filter`]: which rows may be found |
+//! | `flat`, `inverted` | the kinds of this crate: every row of bits, and postings of sparse vectors |
+//! | `exact` | the answer by measuring every row: for few rows, and where an index has no better way |
+//! | `nearest` | which `k` of many hits are the nearest |
+//! | `refine` | the exact order of rows of which only bounds are known |
+//! | `parts` | how the parts of an index lie in its bytes |
 //! | `rotate` | random rotations |
 //! | `euclid` | metrics as the Euclidean distance |
 //! | `codec` | short codes of vectors |
@@ -20,9 +25,15 @@
 mod codec;
 #[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod euclid;
+mod exact;
 mod filter;
+mod flat;
+mod inverted;
 mod kind;
+mod nearest;
 mod options;
+mod parts;
+mod refine;
 mod request;
 #[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod rotate;
@@ -33,5 +44,5 @@ pub use filter::Filter;
 pub use kind::{Build, Cursor, IndexKind, IndexSpec, Registry, VectorIndex};
 pub use options::{Choice, OptionSpec, Options};
 pub use request::{Effort, Hit, Query, Request, Term};
-pub use sidecar::{build, open};
+pub use sidecar::{build, extended, open};
 pub use vectors::{Values, Vectors};

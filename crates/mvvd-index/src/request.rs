@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use mvvd_core::Ordinal;
 use mvvd_core::metric::Metric;
+use mvvd_core::{Error, Ordinal, Result};
 
 use crate::filter::Filter;
 
@@ -93,4 +93,19 @@ pub struct Request<'a> {
     pub filter: Option<&'a Filter>,
     /// How hard to try.
     pub effort: Effort,
+}
+
+impl<'a> Request<'a> {
+    /// The one term, for an index that ranks by one distance: `Unsupported` if there are more, if its metric is not
+    /// `metric`, or if its weight is not positive, so that not the nearest rows are asked for.
+    pub(crate) fn single_term(&self, metric: Metric) -> Result<&'a Term> {
+        match self.terms {
+            [term] if term.metric == metric && term.weight > 0.0 => Ok(term),
+            [term] if term.metric == metric => {
+                Err(Error::unsupported(format!("this index finds near rows, not those of weight {}", term.weight)))
+            }
+            [term] => Err(Error::unsupported(format!("this index is by metric {metric}, not {}", term.metric))),
+            terms => Err(Error::unsupported(format!("this index ranks by one distance, not by {}", terms.len()))),
+        }
+    }
 }

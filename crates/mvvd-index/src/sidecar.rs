@@ -56,7 +56,22 @@ pub fn build(registry: &Registry, spec: &IndexSpec, columns: &[Vectors<'_>], bui
     let types: Vec<_> = columns.iter().map(Vectors::vector_type).collect();
     assert_eq!(types, spec.columns, "the columns of the index");
     assert!(columns.iter().all(|column| column.len() == rows), "columns of one segment");
-    let index = registry.get(&spec.kind)?.build(spec, columns, build)?;
+    framed(spec, rows, &registry.get(&spec.kind)?.build(spec, columns, build)?)
+}
+
+/// The bytes of a sidecar file of the index that `index`, opened for `spec`, becomes with the rows of `columns` that it
+/// does not cover yet; none where only a new build will do. As [`VectorIndex::extended`].
+pub fn extended(
+    spec: &IndexSpec,
+    index: &dyn VectorIndex,
+    columns: &[Vectors<'_>],
+    build: &Build<'_>,
+) -> Result<Option<Vec<u8>>> {
+    let rows = columns.first().map_or(0, Vectors::len);
+    index.extended(columns, build)?.map(|index| framed(spec, rows, &index)).transpose()
+}
+
+fn framed(spec: &IndexSpec, rows: usize, index: &[u8]) -> Result<Vec<u8>> {
     let head =
         serde_json::to_vec(&Head::of(spec)).map_err(|e| Error::internal(format!("the head of an index: {e}")))?;
     let start = (HEADER_BYTES + head.len()).next_multiple_of(ALIGNMENT);
@@ -66,12 +81,12 @@ pub fn build(registry: &Registry, spec: &IndexSpec, columns: &[Vectors<'_>], bui
     bytes.extend_from_slice(&(head.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(rows as u64).to_le_bytes());
     bytes.extend_from_slice(&(index.len() as u64).to_le_bytes());
-    bytes.extend_from_slice(&crc_fast::checksum(Crc64Nvme, &index).to_le_bytes());
+    bytes.extend_from_slice(&crc_fast::checksum(Crc64Nvme, index).to_le_bytes());
     let sum = head_checksum(&bytes, &head);
     bytes.extend_from_slice(&sum.to_le_bytes());
     bytes.extend_from_slice(&head);
     bytes.resize(start, 0);
-    bytes.extend_from_slice(&index);
+    bytes.extend_from_slice(index);
     Ok(bytes)
 }
 

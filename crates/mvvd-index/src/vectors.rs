@@ -83,6 +83,12 @@ impl<'a> Vectors<'a> {
         Self { ty, rows: values.len() / dims, values: Values::F32(values), nulls: None }
     }
 
+    /// Sparse vectors of up to `dims` dimensions, none of them NULL; the parts are those of [`Values::Sparse`].
+    pub fn of_sparse(offsets: &'a [i32], indices: &'a [u32], values: &'a [f32], dims: usize) -> Self {
+        let ty = VectorType { kind: VectorKind::Sparse, dims };
+        Self { ty, rows: offsets.len() - 1, values: Values::Sparse { offsets, indices, values }, nulls: None }
+    }
+
     /// The type of the column.
     pub fn vector_type(&self) -> VectorType {
         self.ty

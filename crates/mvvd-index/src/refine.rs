@@ -1,0 +1,103 @@
+//! The exact order of rows of which only bounds are known: those with the lowest bound are measured first, until no
+//! other can be nearer (Seidl & Kriegel 1998, optimal multi-step k-nearest neighbour search).
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter::Peekable;
+
+use mvvd_core::{Ordinal, Result};
+
+use crate::exact;
+use crate::kind::Cursor;
+use crate::nearest::Nearest;
+use crate::request::{Hit, Request};
+use crate::vectors::Vectors;
+
+/// Rows that are measured at once.
+const BATCH: usize = 16;
+
+/// Rows, lowest bound first. The distance of each is a bound from below of the row's own.
+pub(crate) fn by_bound(bounds: Vec<Hit>) -> impl Iterator<Item = Hit> {
+    let mut bounds: BinaryHeap<Reverse<Hit>> = bounds.into_iter().map(Reverse).collect();
+    std::iter::from_fn(move || bounds.pop().map(|Reverse(bound)| bound))
+}
+
+/// Two such sequences as one.
+pub(crate) fn merged(a: impl Iterator<Item = Hit>, b: impl Iterator<Item = Hit>) -> impl Iterator<Item = Hit> {
+    let (mut a, mut b) = (a.peekable(), b.peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(x), Some(y)) if y < x => b.next(),
+        (Some(_), _) => a.next(),
+        (None, _) => b.next(),
+    })
+}
+
+/// The `k` nearest of the rows in `bounds`, lowest bound first; all of them have a vector.
+pub(crate) fn nearest(columns: &[Vectors<'_>], request: &Request<'_>, bounds: impl Iterator<Item = Hit>) -> Vec<Hit> {
+    let mut nearest = Nearest::new(request.k);
+    let mut bounds = bounds.peekable();
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        while batch.len() < BATCH
+            && let Some(bound) = bounds.next_if(|bound| nearest.takes(bound))
+        {
+            batch.push(bound.ordinal);
+        }
+        if batch.is_empty() {
+            return nearest.into_sorted();
+        }
+        measure(columns, request, &mut batch, |hit| nearest.push(hit));
+    }
+}
+
+/// The rows of `bounds` in the order of their distances, as far as is asked.
+pub(crate) struct Refined<'a, I: Iterator<Item = Hit>> {
+    columns: &'a [Vectors<'a>],
+    request: &'a Request<'a>,
+    bounds: Peekable<I>,
+    /// Measured and not yet given out.
+    measured: BinaryHeap<Reverse<Hit>>,
+}
+
+impl<'a, I: Iterator<Item = Hit>> Refined<'a, I> {
+    /// The rows in `bounds`, lowest bound first; all of them have a vector.
+    pub(crate) fn new(columns: &'a [Vectors<'a>], request: &'a Request<'a>, bounds: I) -> Self {
+        Self { columns, request, bounds: bounds.peekable(), measured: BinaryHeap::new() }
+    }
+}
+
+impl<I: Iterator<Item = Hit>> Cursor for Refined<'_, I> {
+    fn next(&mut self, count: usize) -> Result<Vec<Hit>> {
+        let mut hits = Vec::new();
+        let mut batch = Vec::with_capacity(BATCH);
+        while hits.len() < count {
+            let next = self.measured.peek().map(|Reverse(hit)| hit);
+            let is_nearest = |hit: &Hit| self.bounds.peek().is_none_or(|bound| hit < bound);
+            if next.is_some_and(is_nearest) {
+                hits.extend(self.measured.pop().map(|Reverse(hit)| hit));
+                continue;
+            }
+            batch.extend(self.bounds.by_ref().take(BATCH).map(|bound| bound.ordinal));
+            if batch.is_empty() {
+                break;
+            }
+            let measured = &mut self.measured;
+            measure(self.columns, self.request, &mut batch, |hit| {
+                measured.extend((!hit.distance.is_nan()).then_some(Reverse(hit)));
+            });
+        }
+        // Bounds are rounded: two neighbours that are all but equally far may have been swapped.
+        hits.sort_unstable();
+        Ok(hits)
+    }
+}
+
+/// Tells `found` the rows of `batch` with their distances and empties it.
+fn measure(columns: &[Vectors<'_>], request: &Request<'_>, batch: &mut Vec<Ordinal>, mut found: impl FnMut(Hit)) {
+    let mut distances = [0.0; BATCH];
+    let distances = &mut distances[..batch.len()];
+    exact::score(columns, request, batch, distances);
+    for (ordinal, &distance) in batch.drain(..).zip(distances.iter()) {
+        found(Hit { distance, ordinal });
+    }
+}
