@@ -60,6 +60,21 @@ pub(crate) fn score(columns: &[Vectors<'_>], request: &Request<'_>, ordinals: &[
 
 /// Tells `found` every row that may be found, in any order, NaN included.
 fn measure(columns: &[Vectors<'_>], rows: usize, request: &Request<'_>, mut found: impl FnMut(Hit)) {
+    // Whole blocks are read faster than rows by their ordinals.
+    if let (None, [term]) = (request.filter, request.terms)
+        && columns[term.column].has_no_nulls()
+    {
+        let mut distances = [0.0; BATCH];
+        for start in (0..rows).step_by(BATCH) {
+            let distances = &mut distances[..BATCH.min(rows - start)];
+            columns[term.column].distances_from(term.metric, &term.query, start as Ordinal, distances);
+            for (i, &distance) in distances.iter().enumerate() {
+                let distance = if term.weight == 1.0 { distance } else { distance * f64::from(term.weight) };
+                found(Hit { distance, ordinal: (start + i) as Ordinal });
+            }
+        }
+        return;
+    }
     let mut batch = Vec::with_capacity(BATCH);
     let mut distances = [0.0; BATCH];
     let mut flush = |batch: &mut Vec<Ordinal>| {

@@ -1,5 +1,6 @@
-//! Which `k` of many hits are the nearest.
+//! Which `k` of many hits are the nearest, and how near one must be for that.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::request::Hit;
@@ -44,6 +45,64 @@ impl Nearest {
         self.hits.into_sorted_vec()
     }
 }
+
+/// The `k`-th highest of the scores that rows have at least: none with a lower one is among the best `k`.
+pub(crate) struct KthScore {
+    k: usize,
+    scores: BinaryHeap<Reverse<Score>>,
+    least: f32,
+}
+
+impl KthScore {
+    /// For 0 there is never a least.
+    pub(crate) fn new(k: usize) -> Self {
+        Self { k, scores: BinaryHeap::new(), least: f32::NEG_INFINITY }
+    }
+
+    /// That score; minus infinity until there are `k`.
+    #[inline]
+    pub(crate) fn least(&self) -> f32 {
+        self.least
+    }
+
+    /// Offers the score that one more row has at least.
+    #[inline]
+    pub(crate) fn push(&mut self, score: f32) {
+        if self.scores.len() < self.k {
+            self.scores.push(Reverse(Score(score)));
+        } else if let Some(mut least) = self.scores.peek_mut()
+            && least.0.0 < score
+        {
+            *least = Reverse(Score(score));
+        }
+        if self.scores.len() == self.k {
+            self.least = self.scores.peek().map_or(f32::NEG_INFINITY, |least| least.0.0);
+        }
+    }
+}
+
+/// A number in its total order.
+struct Score(f32);
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Score {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Score {}
 
 #[cfg(test)]
 mod tests {

@@ -27,6 +27,11 @@ impl PartsWriter {
         self.bytes.extend_from_slice(values.to_byte_slice());
     }
 
+    /// More of the array that was written last.
+    pub(crate) fn append<T: ArrowNativeType>(&mut self, values: &[T]) {
+        self.bytes.extend_from_slice(values.to_byte_slice());
+    }
+
     /// The bytes, whose length is a multiple of 64.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);

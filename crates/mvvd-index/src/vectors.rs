@@ -120,6 +120,11 @@ impl<'a> Vectors<'a> {
         self.nulls.is_none_or(|nulls| nulls.is_valid(ordinal as usize))
     }
 
+    /// Whether every row has a vector.
+    pub fn has_no_nulls(&self) -> bool {
+        self.nulls.is_none()
+    }
+
     /// Copies a dense row as f32 into `out`, of `dims` values. Bits and sparse vectors have no such form.
     pub fn copy_f32(&self, ordinal: Ordinal, out: &mut [f32]) {
         let dims = self.ty.dims;
@@ -146,6 +151,26 @@ impl<'a> Vectors<'a> {
                 }
             }
             _ => panic!("{} is not searched with {query:?}", self.ty),
+        }
+    }
+
+    /// As [`Vectors::distances`], of `out.len()` rows that follow each other.
+    pub fn distances_from(&self, metric: Metric, query: &Query, first: Ordinal, out: &mut [f64]) {
+        let rows = first as usize..first as usize + out.len();
+        match (self.values, query) {
+            (Values::F32(values), Query::Dense(q)) => {
+                kernels::distances_f32(metric, q, &values[rows.start * q.len()..rows.end * q.len()], out);
+            }
+            (Values::F16(values), Query::Dense(q)) => {
+                kernels::distances_f16(metric, q, &values[rows.start * q.len()..rows.end * q.len()], out);
+            }
+            (Values::Bits(values), Query::Bits(q)) => {
+                kernels::distances_bits(metric, q, &values[rows.start * q.len()..rows.end * q.len()], out);
+            }
+            _ => {
+                let ordinals: Vec<Ordinal> = rows.map(|row| row as Ordinal).collect();
+                self.distances(metric, query, &ordinals, out);
+            }
         }
     }
 }

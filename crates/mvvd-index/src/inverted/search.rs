@@ -1,8 +1,5 @@
 //! Adding up the postings of a query's dimensions, and which rows may then be among the nearest.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use mvvd_core::{Ordinal, Result};
 
 use super::form::{Postings, Segment, WINDOW};
@@ -10,6 +7,7 @@ use super::measure::Measure;
 use crate::exact;
 use crate::filter::Filter;
 use crate::kind::Cursor;
+use crate::nearest::KthScore;
 use crate::refine::{self, Refined};
 use crate::request::{Hit, Query, Request};
 use crate::vectors::{Values, Vectors};
@@ -195,7 +193,7 @@ impl<'a> Plan<'a> {
             windows.select_nth_unstable_by(first, |&a, &b| self.bounds[b].score.total_cmp(&self.bounds[a].score));
             windows[first..].sort_unstable();
         }
-        let mut best = Best::new(self.k);
+        let mut best = KthScore::new(self.k);
         let mut candidates = Vec::new();
         let mut sums: Box<[f32; WINDOW]> = Box::new([UNTOUCHED; WINDOW]);
         for window in windows {
@@ -215,7 +213,7 @@ impl<'a> Plan<'a> {
         let mut touched = Vec::new();
         let mut sums: Box<[f32; WINDOW]> = Box::new([UNTOUCHED; WINDOW]);
         // Of no rows at all there is no least.
-        let mut best = Best::new(0);
+        let mut best = KthScore::new(0);
         for window in (0..self.bounds.len()).filter(|&window| !self.runs(window).is_empty()) {
             self.add_up(window, &mut sums);
             self.collect(window, &mut sums, &columns[0], &mut best, &mut touched);
@@ -236,7 +234,7 @@ impl<'a> Plan<'a> {
         window: usize,
         sums: &mut [f32; WINDOW],
         column: &Vectors<'_>,
-        best: &mut Best,
+        best: &mut KthScore,
         candidates: &mut Vec<(Ordinal, f32)>,
     ) {
         let rows = self.postings.window_rows(window);
@@ -321,58 +319,3 @@ fn highest(scores: &[f32; CHUNK]) -> f32 {
     }
     lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
-
-/// The `k`-th best of the scores that rows have at least.
-struct Best {
-    k: usize,
-    scores: BinaryHeap<Reverse<Score>>,
-    least: f32,
-}
-
-impl Best {
-    /// For 0 there is never a least.
-    fn new(k: usize) -> Self {
-        Self { k, scores: BinaryHeap::new(), least: f32::NEG_INFINITY }
-    }
-
-    /// A row with a lower score is not among the best.
-    fn least(&self) -> f32 {
-        self.least
-    }
-
-    fn push(&mut self, score: f32) {
-        if self.scores.len() < self.k {
-            self.scores.push(Reverse(Score(score)));
-        } else if let Some(mut least) = self.scores.peek_mut()
-            && least.0.0 < score
-        {
-            *least = Reverse(Score(score));
-        }
-        if self.scores.len() == self.k {
-            self.least = self.scores.peek().map_or(f32::NEG_INFINITY, |least| least.0.0);
-        }
-    }
-}
-
-/// A number in its total order.
-struct Score(f32);
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Score {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Score {}

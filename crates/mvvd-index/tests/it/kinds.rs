@@ -26,7 +26,11 @@ pub(crate) const BITS: VectorType = VectorType { kind: VectorKind::Bit, dims: 20
 pub(crate) const SPARSE: VectorType = VectorType { kind: VectorKind::Sparse, dims: 100_000 };
 
 fn flat() -> Kind {
-    Kind { name: "flat", exact: true, serves: vec![(vec![BITS], BINARY)] }
+    Kind {
+        name: "flat",
+        exact: true,
+        serves: vec![(vec![DENSE], NUMBERS), (vec![HALF], NUMBERS), (vec![BITS], BINARY)],
+    }
 }
 
 fn inverted() -> Kind {
