@@ -10,8 +10,10 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, ErrorKind, Result, VectorType};
 use rayon::ThreadPool;
 
+use crate::codec::rabitq::Rabitq;
 use crate::flat::FlatKind;
 use crate::inverted::InvertedKind;
+use crate::ivf::IvfKind;
 use crate::options::{OptionSpec, Options};
 use crate::request::{Hit, Request};
 use crate::vectors::Vectors;
@@ -122,7 +124,8 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        let kinds: [Arc<dyn IndexKind>; 2] = [Arc::new(FlatKind), Arc::new(InvertedKind)];
+        let kinds: [Arc<dyn IndexKind>; 3] =
+            [Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
         Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 

@@ -11,17 +11,18 @@
 //! | `vectors` | [`Vectors`]: the vectors of one column of a segment |
 //! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
 //! | `filter` | [`Filter`]: which rows may be found |
-//! | `flat`, `inverted` | the kinds of this crate: every row of bits, and postings of sparse vectors |
+//! | `flat`, `inverted`, `ivf` | the kinds of this crate: every row of bits, postings of sparse vectors, lists of codes |
 //! | `exact` | the answer by measuring every row: for few rows, and where an index has no better way |
 //! | `nearest` | which `k` of many hits are the nearest |
 //! | `refine` | the exact order of rows of which only bounds are known |
 //! | `parts` | how the parts of an index lie in its bytes |
+//! | `space` | how vectors of a metric are made ready: length, mean, rotation |
 //! | `rotate` | random rotations |
 //! | `euclid` | metrics as the Euclidean distance |
 //! | `codec` | short codes of vectors |
+//! | `kmeans` | centroids of many points |
 //! | `sidecar` | the frame around an index on disk: magic, version, checksum, what it was built from |
 
-#[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod codec;
 #[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod euclid;
@@ -29,15 +30,17 @@ mod exact;
 mod filter;
 mod flat;
 mod inverted;
+mod ivf;
 mod kind;
+mod kmeans;
 mod nearest;
 mod options;
 mod parts;
 mod refine;
 mod request;
-#[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod rotate;
 mod sidecar;
+mod space;
 mod vectors;
 
 pub use filter::Filter;

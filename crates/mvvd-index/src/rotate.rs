@@ -44,6 +44,7 @@ impl Rotation {
         }
     }
 
+    #[cfg(test)]
     /// Turns a rotated vector back, in place; the vector is at the start of it then.
     pub(crate) fn unrotate(&self, rotated: &mut [f32]) {
         for (round, signs) in self.signs.chunks_exact(self.padded).enumerate().rev() {

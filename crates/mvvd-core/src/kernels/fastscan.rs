@@ -223,28 +223,44 @@ pub(super) fn tables(numbers: &[f32], tables: &mut [u8]) -> Rounded {
     Rounded { step, base }
 }
 
+/// Whether each bit of a digit is set, for every digit: selecting by products becomes vector code.
+const BITS: [[f32; PLACE_BYTES]; 4] = {
+    let mut bits = [[0.0; PLACE_BYTES]; 4];
+    let mut i = 0;
+    while i < 4 * PLACE_BYTES {
+        bits[i / PLACE_BYTES][i % PLACE_BYTES] = ((i % PLACE_BYTES) >> (i / PLACE_BYTES) & 1) as f32;
+        i += 1;
+    }
+    bits
+};
+
 #[inline(always)]
 pub(super) fn bit_tables(values: &[f32], tables: &mut [u8]) -> Rounded {
     let (values, _) = values.as_chunks::<4>();
     let (tables, _) = tables.as_chunks_mut::<PLACE_BYTES>();
     let (mut base, mut range) = (0.0_f32, 0.0_f32);
     for four in values {
-        let low = |v: f32| if v < 0.0 { v } else { 0.0 };
-        base += (low(four[0]) + low(four[1])) + (low(four[2]) + low(four[3]));
+        base += least(four);
         range = range.max((four[0].abs() + four[1].abs()) + (four[2].abs() + four[3].abs()));
     }
     let step = step_of(range);
+    let per_step = 1.0 / step;
     for (four, table) in values.iter().zip(tables) {
-        let low = |v: f32| if v < 0.0 { v } else { 0.0 };
-        let least = (low(four[0]) + low(four[1])) + (low(four[2]) + low(four[3]));
+        let low = least(four);
         let mut numbers = [0.0_f32; PLACE_BYTES];
-        for (digit, number) in numbers.iter_mut().enumerate() {
-            let pick = |bit: usize| if digit >> bit & 1 == 1 { four[bit] } else { 0.0 };
-            *number = (pick(0) + pick(1)) + (pick(2) + pick(3));
+        for i in 0..PLACE_BYTES {
+            let (a, b) = (BITS[0][i] * four[0] + BITS[1][i] * four[1], BITS[2][i] * four[2] + BITS[3][i] * four[3]);
+            numbers[i] = a + b;
         }
-        round(&numbers, least, 1.0 / step, table);
+        round(&numbers, low, per_step, table);
     }
     Rounded { step, base }
+}
+
+/// The least sum of some of four values.
+#[inline(always)]
+fn least(four: &[f32; 4]) -> f32 {
+    (four[0].min(0.0) + four[1].min(0.0)) + (four[2].min(0.0) + four[3].min(0.0))
 }
 
 /// A step for which no table passes 255; 1 where there is nothing to tell apart, or nothing finite.
@@ -267,7 +283,7 @@ fn extremes(numbers: &[f32; PLACE_BYTES]) -> (f32, f32) {
 #[inline(always)]
 fn round(numbers: &[f32; PLACE_BYTES], low: f32, per_step: f32, table: &mut [u8; PLACE_BYTES]) {
     for i in 0..PLACE_BYTES {
-        // Clamped first: then the conversion is one instruction.
+        // Within bounds first: then conversions are vector code.
         table[i] = ((numbers[i] - low) * per_step + 0.5).clamp(0.0, 255.0) as i32 as u8;
     }
 }

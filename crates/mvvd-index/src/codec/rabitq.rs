@@ -17,7 +17,13 @@
 //! Either way a distance is g + a + s * sum(s_i q_i) with g of query and centre, and a and s (and e for the error) of the
 //! row: [`Factors`].
 
-use mvvd_core::kernels::{self, BoundScale};
+use mvvd_core::Result;
+use mvvd_core::kernels::{self, BLOCK_ROWS, BoundScale, Bounds};
+
+use crate::codec::{Codec, Reach};
+use crate::options::{OptionSpec, Options};
+use crate::parts::{PartsReader, PartsWriter};
+use crate::space::{Point, Space};
 
 /// Which distance codes estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +46,15 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    /// Of no vector: bounds are NaN, which is below nothing.
-    pub(crate) const NONE: Self = Self { add: f32::NAN, scale: 0.0, error: 0.0 };
     /// Of a vector too long for numbers: anything is possible.
     const ANY: Self = Self { add: 0.0, scale: 0.0, error: f32::INFINITY };
+
+    /// Writes them where [`kernels::add_bounds`] expects those of `row`.
+    pub(crate) fn put(self, row: usize, factors: &mut [f32]) {
+        factors[row] = self.add;
+        factors[BLOCK_ROWS + row] = self.scale;
+        factors[2 * BLOCK_ROWS + row] = self.error;
+    }
 }
 
 /// Codes a vector by its residual from a centre, both rotated: one bit a dimension into `bits`, lowest first.
@@ -124,11 +135,56 @@ impl BitQuery {
     }
 }
 
+/// Codes of one bit a dimension, for the lists of one column.
+#[derive(Debug, Clone)]
+pub(crate) struct Rabitq {
+    form: Form,
+    width: usize,
+}
+
+impl Codec for Rabitq {
+    const KIND: &'static str = "ivf_rabitq";
+    const OPTIONS: &'static [OptionSpec] = &[];
+    type Query = ();
+
+    fn train(_: &Options, space: &Space, _: impl FnOnce() -> Vec<f32>, _: u64) -> Self {
+        Self { form: space.form(), width: space.width() }
+    }
+
+    fn write(&self, _: &mut PartsWriter) {}
+
+    fn read(options: &Options, space: &Space, _: &mut PartsReader) -> Result<Self> {
+        Ok(Self::train(options, space, Vec::new, 0))
+    }
+
+    fn code_bytes(&self) -> usize {
+        4 * self.width
+    }
+
+    fn factor_count(&self) -> usize {
+        3 * BLOCK_ROWS
+    }
+
+    fn encode(&self, _: &Space, centre: &[f32], residual: &[f32], row: usize, codes: &mut [u8], factors: &mut [f32]) {
+        let mut bits = vec![0; self.width / 8];
+        encode(self.form, residual, centre, &mut bits).put(row, factors);
+        kernels::put_bits(codes, row, &bits);
+    }
+
+    fn query(&self, _: &Point) {}
+
+    fn bounds(&self, (query, ()): (&BitQuery, &()), codes: &[u8], factors: &[f32], reach: Reach, bounds: &mut Bounds) {
+        let mut sums = [0; BLOCK_ROWS];
+        kernels::fastscan(codes, &query.tables, &mut sums);
+        let factors = factors.try_into().expect("three factors a row");
+        kernels::add_bounds(&sums, factors, &query.scale(reach.weight, reach.deviations, reach.length), bounds);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rotate::{Random, Rotation};
-    use mvvd_core::kernels::{BLOCK_ROWS, Bounds};
 
     /// Bounds of 32 rows around a centre, beside the exact distances.
     fn check(form: Form, dims: usize, spread: f32) {
@@ -156,11 +212,9 @@ mod tests {
             for (i, row) in rows.iter().enumerate() {
                 let residual: Vec<f32> = rotate(row).iter().zip(&rc).map(|(x, c)| x - c).collect();
                 let mut bits = vec![0; padded / 8];
-                let Factors { add, scale, error } = encode(form, &residual, &rc, &mut bits);
+                let found = encode(form, &residual, &rc, &mut bits);
                 kernels::put_bits(&mut block, i, &bits);
-                factors[i] = add;
-                factors[BLOCK_ROWS + i] = scale;
-                factors[2 * BLOCK_ROWS + i] = error;
+                found.put(i, &mut factors);
             }
             let exact = |x: &[f32]| -> f32 {
                 match form {

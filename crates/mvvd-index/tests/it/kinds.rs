@@ -37,6 +37,15 @@ fn inverted() -> Kind {
     Kind { name: "inverted", exact: true, serves: vec![(vec![SPARSE], NUMBERS)] }
 }
 
+/// The metrics that are one inner product.
+const PRODUCTS: &[Metric] = &[L2, L2Squared, Dot, Cosine];
+
+fn ivf_rabitq() -> Kind {
+    // Sums of rooted distances are no product.
+    let serves = vec![(vec![DENSE], PRODUCTS), (vec![HALF], PRODUCTS), (vec![DENSE, HALF], &PRODUCTS[1..])];
+    Kind { name: "ivf_rabitq", exact: false, serves }
+}
+
 /// One test for each kind and each check.
 macro_rules! suite {
     ($($kind:ident),+ $(,)?) => {$(
@@ -60,4 +69,4 @@ macro_rules! suite {
     )+)+};
 }
 
-suite!(flat, inverted);
+suite!(flat, inverted, ivf_rabitq);

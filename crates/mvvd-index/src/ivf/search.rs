@@ -1,0 +1,205 @@
+//! The nearest rows: bounds of the rows of the nearest lists, then exact distances of those that could be among them.
+
+use mvvd_core::kernels::{self, BLOCK_ROWS, Bounds};
+use mvvd_core::metric::Metric;
+use mvvd_core::{Ordinal, Result};
+
+use super::probe::{Limit, Prepared, Probe, check_terms, nearest_lists};
+use super::{Ivf, NO_ROW};
+use crate::codec::{Codec, Reach};
+use crate::exact;
+use crate::filter::Filter;
+use crate::refine;
+use crate::request::{Hit, Request};
+use crate::vectors::Vectors;
+
+/// Standard deviations to which the bounds of rows reach.
+const DEVIATIONS: f32 = 1.9;
+/// Where fewer than one of so many rows may be found, blocks without any are passed over before their bounds are known.
+const SPARSE: usize = 16;
+
+/// A request made ready for the lists.
+pub(super) struct Search<'a, C: Codec> {
+    pub(super) index: &'a Ivf<C>,
+    pub(super) columns: &'a [Vectors<'a>],
+    pub(super) request: &'a Request<'a>,
+    pub(super) terms: Vec<Prepared<C>>,
+    /// Columns whose terms weigh nothing, yet must have a vector.
+    weightless: Vec<usize>,
+    /// The weight of the only term, where its distance is rooted.
+    root: Option<f32>,
+    deviations: f32,
+    filter_first: bool,
+}
+
+pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
+    check_terms(index.spec.metric, request.terms)?;
+    let Some(search) = Search::new(index, columns, request) else {
+        return Ok(exact::search(columns, index.rows, request));
+    };
+    let mut nprobe = search.nprobe(request.k);
+    if search.is_scan_cheaper(nprobe) {
+        return Ok(exact::search(columns, index.rows, request));
+    }
+    let mut limit = Limit::new(request.k);
+    let mut candidates = Vec::new();
+    let mut done = 0;
+    loop {
+        let probes = nearest_lists(index, &search.terms, nprobe);
+        for probe in &probes[done.min(probes.len())..] {
+            search.scan(*probe, &mut limit, &mut candidates);
+        }
+        done = probes.len();
+        if limit.get() < f32::INFINITY || done == index.lists() {
+            break;
+        }
+        nprobe = (4 * nprobe).min(index.lists());
+    }
+    let full = limit.exact() < f32::INFINITY;
+    candidates.retain(|(low, _)| *low <= limit.get());
+    let bound = |(low, ordinal): (f32, Ordinal)| Hit { distance: search.bound(low), ordinal };
+    let bounds = refine::by_bound(candidates.into_iter().map(bound).collect());
+    let hits = refine::nearest(columns, request, bounds);
+    // Codes say nothing of vectors whose distances have no number.
+    if full && hits.len() < request.k {
+        return Ok(exact::search(columns, index.rows, request));
+    }
+    Ok(hits)
+}
+
+impl<'a, C: Codec> Search<'a, C> {
+    /// None where lists are of no help: all distances are NaN or 0, or beyond numbers.
+    pub(super) fn new(index: &'a Ivf<C>, columns: &'a [Vectors<'a>], request: &'a Request<'a>) -> Option<Self> {
+        let terms: Vec<_> = request.terms.iter().map(|term| Prepared::new(index, term)).collect::<Option<_>>()?;
+        let (terms, weightless): (Vec<_>, Vec<_>) = terms.into_iter().partition(|term| term.weight != 0.0);
+        let weightless = weightless.iter().map(|term| term.column).collect();
+        if terms.is_empty() {
+            return None;
+        }
+        let root = request.terms.iter().find(|term| term.metric == Metric::L2).map(|term| term.weight);
+        let filter_first = request.filter.is_some_and(|filter| filter.count() < index.rows / SPARSE);
+        Some(Self { index, columns, request, terms, weightless, root, deviations: DEVIATIONS, filter_first })
+    }
+
+    /// Lists to look at for the `k` nearest.
+    pub(super) fn nprobe(&self, _k: usize) -> usize {
+        let nprobe = match self.request.effort.nprobe {
+            Some(nprobe) => nprobe,
+            None => {
+                let share = self
+                    .request
+                    .filter
+                    .map_or(1.0, |filter| filter.count().max(1) as f64 / self.index.rows.max(1) as f64);
+                (self.index.nprobe as f64 / share.sqrt()) as usize
+            }
+        };
+        nprobe.clamp(1, self.index.lists().max(1))
+    }
+
+    /// Whether measuring every row that the filter lets through takes less time than looking at `nprobe` lists.
+    pub(super) fn is_scan_cheaper(&self, nprobe: usize) -> bool {
+        let index = self.index;
+        let width = index.centroids.shape.width() as f64;
+        let rows = self.request.filter.map_or(index.rows, |filter| filter.count().min(index.rows)) as f64;
+        let lists = index.lists().max(1) as f64;
+        // Nanoseconds, roughly.
+        let (exact, coded) = (10.0 + 0.2 * width, 1.0 + 0.02 * width);
+        let scanned = lists + index.rows as f64 * nprobe as f64 / lists;
+        rows * exact < scanned * coded + 50.0 * nprobe as f64 + 10.0 * self.request.k as f64 * exact
+    }
+
+    /// Adds the rows of a list that may be among the nearest.
+    fn scan(&self, probe: Probe, limit: &mut Limit, out: &mut Vec<(f32, Ordinal)>) {
+        self.each_block(probe, |block, allowed, bounds| {
+            let mut mask = kernels::below(&bounds.low, limit.get()) & allowed;
+            while mask != 0 {
+                let row = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                let ordinal = self.index.block_rows(block)[row];
+                if self.may_be_found(ordinal) {
+                    limit.push(bounds.high[row]);
+                    out.push((bounds.low[row], ordinal));
+                }
+            }
+        });
+    }
+
+    /// Calls `found` with each block of a list, the rows in it that are not known to be filtered out, and their bounds,
+    /// which are NaN where there is no row.
+    pub(super) fn each_block(&self, probe: Probe, mut found: impl FnMut(usize, u32, &Bounds)) {
+        let index = self.index;
+        let list = probe.list as usize;
+        let (mut base, mut reaches) = (0.0, [Reach { weight: 0.0, deviations: 0.0, length: 0.0 }; 4]);
+        let mut more = Vec::new();
+        let reaches = match self.terms.len() {
+            count @ ..=4 => &mut reaches[..count],
+            count => {
+                more.resize(count, reaches[0]);
+                &mut more
+            }
+        };
+        for (term, reach) in self.terms.iter().zip(&mut *reaches) {
+            let distance = match self.terms.len() {
+                1 => probe.score / term.weight,
+                _ => term.distance(index.centroids.get(list, term.column)),
+            };
+            base += term.weight * distance + term.offset();
+            *reach = Reach { weight: term.weight, deviations: self.deviations, length: term.length(distance) };
+        }
+        // A centroid infinitely far away still has rows.
+        let base = if base.is_nan() { 0.0 } else { base.clamp(-f32::MAX, f32::MAX) };
+        for block in index.blocks(list) {
+            let allowed = match self.request.filter {
+                Some(filter) if self.filter_first => mask(filter, index.block_rows(block)),
+                _ => u32::MAX,
+            };
+            if allowed == 0 {
+                continue;
+            }
+            let mut bounds = Bounds::of(base);
+            for (term, reach) in self.terms.iter().zip(&*reaches) {
+                let (codes, factors) = index.block(block, term.column);
+                index.codecs[term.column].bounds((&term.bits, &term.query), codes, factors, *reach, &mut bounds);
+            }
+            found(block, allowed, &bounds);
+        }
+    }
+
+    /// Whether a row is one that the filter lets through and that has all vectors.
+    pub(super) fn may_be_found(&self, ordinal: Ordinal) -> bool {
+        ordinal != NO_ROW
+            && (self.filter_first || self.request.filter.is_none_or(|filter| filter.has(ordinal)))
+            && self.weightless.iter().all(|&column| self.columns[column].is_valid(ordinal))
+    }
+
+    /// A bound as one of the request's distance.
+    pub(super) fn bound(&self, low: f32) -> f64 {
+        match self.root {
+            None => f64::from(low),
+            // Estimated with the sign of the weight.
+            Some(weight) if weight < 0.0 => f64::from(weight) * f64::from(-low).max(0.0).sqrt(),
+            Some(weight) => f64::from(weight) * f64::from(low).max(0.0).sqrt(),
+        }
+    }
+}
+
+impl<C: Codec> Ivf<C> {
+    /// The codes and factors of a block in a column.
+    fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
+        let before = &self.codecs[..column];
+        let (codes, factors) = (&self.codes[block * self.code_bytes()..], &self.factors[block * self.factor_count()..]);
+        let code_start: usize = before.iter().map(Codec::code_bytes).sum();
+        let factor_start: usize = before.iter().map(Codec::factor_count).sum();
+        let codec = &self.codecs[column];
+        (&codes[code_start..][..codec.code_bytes()], &factors[factor_start..][..codec.factor_count()])
+    }
+}
+
+/// Which of 32 rows a filter lets through.
+fn mask(filter: &Filter, rows: &[u32; BLOCK_ROWS]) -> u32 {
+    let mut mask = 0;
+    for (i, &row) in rows.iter().enumerate() {
+        mask |= u32::from(row != NO_ROW && filter.has(row)) << i;
+    }
+    mask
+}

@@ -1,0 +1,285 @@
+//! Lists against the exact answer: recall, weights, missing vectors, filters, cursors, damaged bytes, more rows.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arrow::array::{ArrayRef, FixedSizeListArray};
+use arrow::buffer::Buffer;
+use arrow::datatypes::Float32Type;
+use mvvd_core::metric::Metric;
+use mvvd_core::{ErrorKind, VectorKind, VectorType};
+
+use crate::filter::Filter;
+use crate::kind::{Build, IndexSpec, Registry, VectorIndex};
+use crate::request::{Effort, Hit, Query, Request, Term};
+use crate::rotate::Random;
+use crate::vectors::Vectors;
+use crate::{exact, sidecar};
+
+const KINDS: [(&str, &[(&str, &str)]); 1] = [("ivf_rabitq", &[])];
+
+/// `rows` points around some centres.
+fn clustered(rows: usize, dims: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let centres: Vec<f32> = (0..40 * dims).map(|_| 3.0 + random.float() * 2.0).collect();
+    let mut values = Vec::with_capacity(rows * dims);
+    for _ in 0..rows {
+        let centre = random.below(40) * dims;
+        values.extend((0..dims).map(|i| centres[centre + i] + random.float() + random.float()));
+    }
+    values
+}
+
+fn build(spec: &IndexSpec, columns: &[Vectors<'_>]) -> Buffer {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let build = Build { pool: &pool, seed: 9, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+    Buffer::from_slice_ref(sidecar::build(&Registry::builtin(), spec, columns, &build).unwrap())
+}
+
+fn spec(kind: &str, metric: Metric, columns: &[Vectors<'_>], options: &[(&str, &str)]) -> IndexSpec {
+    let types = columns.iter().map(Vectors::vector_type).collect();
+    Registry::builtin().spec(kind, metric, types, options.iter().copied()).unwrap()
+}
+
+fn index(kind: &str, metric: Metric, columns: &[Vectors<'_>], options: &[(&str, &str)]) -> Arc<dyn VectorIndex> {
+    let spec = spec(kind, metric, columns, options);
+    sidecar::open(&Registry::builtin(), &spec, columns[0].len(), &build(&spec, columns)).unwrap()
+}
+
+fn term(column: usize, metric: Metric, query: &[f32], weight: f32) -> Term {
+    Term { column, metric, query: Query::Dense(query.into()), weight }
+}
+
+/// The share of the true nearest that are among `found`, whose distances must be exact.
+fn recall(columns: &[Vectors<'_>], request: &Request<'_>, found: &[Hit]) -> f64 {
+    let truth = exact::search(columns, columns[0].len(), request);
+    assert_eq!(found.len(), truth.len());
+    assert!(found.is_sorted());
+    for hit in found {
+        let mut distance = [0.0];
+        exact::score(columns, request, &[hit.ordinal], &mut distance);
+        assert_eq!(distance[0].to_bits(), hit.distance.to_bits());
+    }
+    let hits = found.iter().filter(|hit| truth.iter().any(|other| other.ordinal == hit.ordinal)).count();
+    if truth.is_empty() { 1.0 } else { hits as f64 / truth.len() as f64 }
+}
+
+#[test]
+fn finds_nearly_all_of_the_nearest_by_every_metric() {
+    let (rows, dims) = (4000, 48);
+    let values = clustered(rows, dims, 1);
+    let columns = [Vectors::of_f32(&values, dims)];
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2, Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+            let index = index(kind, metric, &columns, options);
+            let mut sum = 0.0;
+            for query in 0..30 {
+                for weight in [1.0, 0.25] {
+                    let terms = [term(0, metric, &values[query * 100 * dims..][..dims], weight)];
+                    let request = Request { terms: &terms, k: 10, filter: None, effort: Effort::default() };
+                    sum += recall(&columns, &request, &index.search(&columns, &request).unwrap());
+                }
+            }
+            let least = if metric == Metric::Dot { 0.85 } else { 0.95 };
+            assert!(sum / 60.0 > least, "{kind} {metric}: {}", sum / 60.0);
+        }
+    }
+}
+
+#[test]
+fn weights_come_with_the_query() {
+    let rows = 3000;
+    let (a, b) = (clustered(rows, 32, 2), clustered(rows, 20, 3));
+    let columns = [Vectors::of_f32(&a, 32), Vectors::of_f32(&b, 20)];
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+            let index = index(kind, metric, &columns, options);
+            for weights in [[0.6, 0.4], [1.0, 0.0], [0.05, 2.0], [1.0, -0.3], [-1.0, 0.2], [0.0, 0.0]] {
+                let mut sum = 0.0;
+                for query in 0..20 {
+                    let (p, q) = (&a[query * 32 * 50..][..32], &b[query * 20 * 90..][..20]);
+                    let terms = [term(0, metric, p, weights[0]), term(1, metric, q, weights[1])];
+                    let effort = Effort { nprobe: Some(60), ..Effort::default() };
+                    let request = Request { terms: &terms, k: 10, filter: None, effort };
+                    sum += recall(&columns, &request, &index.search(&columns, &request).unwrap());
+                }
+                assert!(sum / 20.0 > 0.9, "{kind} {metric} {weights:?}: {}", sum / 20.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_of_rooted_distances_are_refused() {
+    let values = clustered(100, 8, 4);
+    let columns = [Vectors::of_f32(&values, 8), Vectors::of_f32(&values, 8)];
+    for (kind, options) in KINDS {
+        let index = index(kind, Metric::L2, &columns, options);
+        let terms = [term(0, Metric::L2, &values[..8], 1.0), term(1, Metric::L2, &values[..8], 1.0)];
+        let mut request = Request { terms: &terms, k: 5, filter: None, effort: Effort::default() };
+        assert_eq!(index.search(&columns, &request).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(index.cursor(&columns, &request).err().unwrap().to_string().contains("sums of l2"));
+        request.terms = &terms[..1];
+        assert_eq!(recall(&columns, &request, &index.search(&columns, &request).unwrap()), 1.0);
+        let farthest = [term(0, Metric::L2, &values[..8], -1.0)];
+        request.terms = &farthest;
+        assert_eq!(recall(&columns, &request, &index.search(&columns, &request).unwrap()), 1.0);
+    }
+    let registry = Registry::builtin();
+    for (kind, metric) in [(VectorKind::Bit, Metric::Hamming), (VectorKind::Dense, Metric::L1)] {
+        let refused = registry.spec("ivf_rabitq", metric, vec![VectorType { kind, dims: 8 }], []);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
+
+/// Rows of dims 2, some NULL, some of zero length.
+fn with_gaps(rows: usize, seed: u64) -> ArrayRef {
+    let mut random = Random::new(seed);
+    let values = (0..rows).map(|i| {
+        let value = [random.float(), random.float()].map(|v| if i % 7 == 3 { Some(0.0) } else { Some(v) });
+        (random.below(4) > 0).then_some(value)
+    });
+    Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(values, 2))
+}
+
+#[test]
+fn rows_without_a_vector_are_never_found_and_all_others_are() {
+    let rows = 900;
+    let (a, b) = (with_gaps(rows, 5), with_gaps(rows, 6));
+    let ty = VectorType { kind: VectorKind::Dense, dims: 2 };
+    let columns = [Vectors::new(&a, ty), Vectors::new(&b, ty)];
+    let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|i| i % 3 > 0));
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+            let index = index(kind, metric, &columns, options);
+            for weights in [[1.0, 1.0], [1.0, 0.0], [-1.0, 0.5]] {
+                let terms = [term(0, metric, &[0.3, 0.5], weights[0]), term(1, metric, &[-0.2, 0.9], weights[1])];
+                for filter in [None, Some(&filter)] {
+                    let request = Request { terms: &terms, k: rows, filter, effort: Effort::default() };
+                    assert_eq!(recall(&columns, &request, &index.search(&columns, &request).unwrap()), 1.0);
+                    let all = exact::search(&columns, rows, &request).len();
+                    // Small k, so that lists are used.
+                    let request = Request { k: 3, ..request };
+                    let mut cursor = index.cursor(&columns, &request).unwrap();
+                    let mut found = Vec::new();
+                    while let hits @ [_, ..] = &cursor.next(17).unwrap()[..] {
+                        assert!(hits.is_sorted());
+                        found.extend(hits.iter().map(|hit| hit.ordinal));
+                    }
+                    found.sort_unstable();
+                    found.dedup();
+                    assert_eq!(found.len(), all, "{kind} {metric} {weights:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_leave_recall_and_number_of_rows() {
+    let (rows, dims) = (20_000, 24);
+    let values = clustered(rows, dims, 7);
+    let columns = [Vectors::of_f32(&values, dims)];
+    for (kind, options) in KINDS {
+        let index = index(kind, Metric::L2, &columns, options);
+        for every in [2, 10, 40, 100, 1000, 9000] {
+            let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|i| i % every == 0));
+            let mut sum = 0.0;
+            for query in 0..20 {
+                let terms = [term(0, Metric::L2, &values[query * 77 * dims..][..dims], 1.0)];
+                let request = Request { terms: &terms, k: 10, filter: Some(&filter), effort: Effort::default() };
+                sum += recall(&columns, &request, &index.search(&columns, &request).unwrap());
+            }
+            assert!(sum / 20.0 > 0.95, "{kind}, one of {every}: {}", sum / 20.0);
+        }
+    }
+}
+
+#[test]
+fn odd_numbers_of_rows_and_odd_values() {
+    for (kind, options) in KINDS {
+        for rows in [0, 1, 2, 31, 33, 200] {
+            for scale in [1.0, 0.0, 1e-30, 1e25, 1e38] {
+                let values: Vec<f32> = clustered(rows, 3, 8).iter().map(|v| v * scale).collect();
+                let columns = [Vectors::of_f32(&values, 3)];
+                for metric in [Metric::L2, Metric::Cosine, Metric::Dot] {
+                    let index = index(kind, metric, &columns, options);
+                    let terms = [term(0, metric, &[1.0, 2.0, 3.0], 1.0)];
+                    for k in [1, 7, 300] {
+                        let request = Request { terms: &terms, k, filter: None, effort: Effort::default() };
+                        let found = index.search(&columns, &request).unwrap();
+                        assert_eq!(
+                            found.len(),
+                            exact::search(&columns, rows, &request).len(),
+                            "{metric} {rows} {scale}"
+                        );
+                        let mut cursor = index.cursor(&columns, &request).unwrap();
+                        let all = exact::search(&columns, rows, &Request { k: 1000, ..request.clone() }).len();
+                        assert_eq!(cursor.next(1000).unwrap().len(), all, "{metric} {rows} {scale}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn more_rows_go_to_the_lists_that_there_are() {
+    let (rows, more, dims) = (2000, 3000, 32);
+    let values = clustered(more, dims, 11);
+    let (few, all) = ([Vectors::of_f32(&values[..rows * dims], dims)], [Vectors::of_f32(&values, dims)]);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let build = Build { pool: &pool, seed: 9, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2, Metric::Dot] {
+            let small = index(kind, metric, &few, options);
+            let bytes = small.extended(&all, &build).unwrap().unwrap();
+            let registry = Registry::builtin();
+            let kind = registry.get(kind).unwrap();
+            let large = kind.open(&spec(kind.name(), metric, &all, options), Buffer::from_slice_ref(bytes)).unwrap();
+            assert_eq!(large.rows(), more);
+            let mut sum = 0.0;
+            for query in 0..30 {
+                let terms = [term(0, metric, &values[query * 99 * dims..][..dims], 1.0)];
+                let request = Request { terms: &terms, k: 10, filter: None, effort: Effort::default() };
+                sum += recall(&all, &request, &large.search(&all, &request).unwrap());
+            }
+            assert!(sum / 30.0 > 0.95, "{}", sum / 30.0);
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_are_corrupt_or_harmless() {
+    let values = clustered(300, 10, 12);
+    let columns = [Vectors::of_f32(&values, 10)];
+    let terms = [term(0, Metric::L2, &values[..10], 1.0)];
+    let request = Request { terms: &terms, k: 5, filter: None, effort: Effort::default() };
+    let registry = Registry::builtin();
+    for (kind, options) in KINDS {
+        let spec = spec(kind, Metric::L2, &columns, options);
+        let kind = registry.get(kind).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let build = Build { pool: &pool, seed: 9, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+        let bytes = kind.build(&spec, &columns, &build).unwrap();
+        let mut random = Random::new(13);
+        for round in 0..3000 {
+            let mut damaged = bytes.clone();
+            match round % 3 {
+                0 => damaged.truncate(random.below(bytes.len())),
+                // The head, where lengths are.
+                1 => damaged[random.below(256)] = random.next() as u8,
+                _ => (0..20).for_each(|_| damaged[random.below(bytes.len())] = random.next() as u8),
+            }
+            match kind.open(&spec, Buffer::from_slice_ref(damaged)) {
+                Ok(index) => {
+                    let _ = index.search(&columns, &request);
+                    if index.rows() == 300 {
+                        index.cursor(&columns, &request).unwrap().next(400).unwrap();
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
+            }
+        }
+    }
+}
