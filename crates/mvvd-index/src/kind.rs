@@ -12,6 +12,7 @@ use rayon::ThreadPool;
 
 use crate::codec::rabitq::Rabitq;
 use crate::flat::FlatKind;
+use crate::hnsw::HnswKind;
 use crate::inverted::InvertedKind;
 use crate::ivf::IvfKind;
 use crate::options::{OptionSpec, Options};
@@ -124,8 +125,8 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        let kinds: [Arc<dyn IndexKind>; 3] =
-            [Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
+        let kinds: [Arc<dyn IndexKind>; 4] =
+            [Arc::new(HnswKind), Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
         Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 

@@ -11,7 +11,7 @@
 //! | `vectors` | [`Vectors`]: the vectors of one column of a segment |
 //! | `request` | [`Request`]: what is searched for; [`Hit`]: what is found |
 //! | `filter` | [`Filter`]: which rows may be found |
-//! | `flat`, `inverted`, `ivf` | the kinds of this crate: every row of bits, postings of sparse vectors, lists of codes |
+//! | `hnsw`, `ivf`, `flat`, `inverted` | the kinds of this crate: a graph, lists of codes, every row, postings of sparse vectors |
 //! | `exact` | the answer by measuring every row: for few rows, and where an index has no better way |
 //! | `nearest` | which `k` of many hits are the nearest |
 //! | `refine` | the exact order of rows of which only bounds are known |
@@ -20,15 +20,17 @@
 //! | `rotate` | random rotations |
 //! | `euclid` | metrics as the Euclidean distance |
 //! | `codec` | short codes of vectors |
+//! | `calibrate` | how much effort gives which recall |
 //! | `kmeans` | centroids of many points |
 //! | `sidecar` | the frame around an index on disk: magic, version, checksum, what it was built from |
 
+mod calibrate;
 mod codec;
-#[expect(dead_code, reason = "the kinds of index that use it come next")]
 mod euclid;
 mod exact;
 mod filter;
 mod flat;
+mod hnsw;
 mod inverted;
 mod ivf;
 mod kind;

@@ -54,6 +54,20 @@ pub fn below(values: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
     Kernels::active().below(values, limit)
 }
 
+/// Estimates the 32 rows of a block of 1-bit codes, as [`add_bounds`] without errors: row `i` is estimated to be
+/// `scale.centre + factors[i] + factors[32 + i] * (scale.step * sum + scale.base)`. Bit `i` of the result is set where
+/// that is below `limit`.
+pub fn estimate_block(
+    codes: &[u8],
+    tables: &[u8],
+    factors: &[f32; 2 * BLOCK_ROWS],
+    scale: &EstimateScale,
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    Kernels::active().estimate_block(codes, tables, factors, scale, limit, out)
+}
+
 /// Where the digits of `row` are within each place of a block: the byte, and the shift.
 #[inline]
 pub fn place_of(row: usize) -> (usize, u32) {
@@ -96,6 +110,17 @@ pub struct BoundScale {
     pub error: f32,
     /// What a row's scale is multiplied with to give the error of rounding, the weight included.
     pub rounding: f32,
+}
+
+/// How the sums and factors of a block become estimates; see [`estimate_block`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EstimateScale {
+    /// What is added to every estimate.
+    pub centre: f32,
+    /// What a sum is multiplied with.
+    pub step: f32,
+    /// What is added to a sum then.
+    pub base: f32,
 }
 
 /// What 32 rows are at least and at most.
@@ -158,6 +183,22 @@ impl Kernels {
         unsafe { (self.table().fastscan.below)(values, limit) }
     }
 
+    /// [`estimate_block`] at this level.
+    pub fn estimate_block(
+        self,
+        codes: &[u8],
+        tables: &[u8],
+        factors: &[f32; 2 * BLOCK_ROWS],
+        scale: &EstimateScale,
+        limit: f32,
+        out: &mut [f32; BLOCK_ROWS],
+    ) -> u32 {
+        assert_eq!(codes.len(), tables.len(), "a table for each place");
+        assert!(codes.len().is_multiple_of(PLACE_BYTES), "whole places");
+        // SAFETY: the kernel is from `TABLES`, which has only what this CPU can run.
+        unsafe { (self.table().fastscan.estimate)(codes, tables, factors, scale, limit, out) }
+    }
+
     fn table(self) -> &'static Table {
         self.0
     }
@@ -170,7 +211,11 @@ pub(super) struct FastScanTable {
     pub(super) bit_tables: unsafe fn(&[f32], &mut [u8]) -> Rounded,
     pub(super) bounds: unsafe fn(&[u32; BLOCK_ROWS], &[f32; 3 * BLOCK_ROWS], &BoundScale, &mut Bounds),
     pub(super) below: unsafe fn(&[f32; BLOCK_ROWS], f32) -> u32,
+    pub(super) estimate: EstimateFn,
 }
+
+/// Codes, tables, factors, scale, limit, estimates.
+type EstimateFn = unsafe fn(&[u8], &[u8], &[f32; 2 * BLOCK_ROWS], &EstimateScale, f32, &mut [f32; BLOCK_ROWS]) -> u32;
 
 /// What the scan needs from a CPU. A value proves that the CPU has the level's instructions.
 pub(super) trait Shuffle: Copy {
@@ -308,6 +353,27 @@ pub(super) fn bounds(
 }
 
 #[inline(always)]
+pub(super) fn estimate<S: Shuffle>(
+    shuffle: S,
+    codes: &[u8],
+    tables: &[u8],
+    factors: &[f32; 2 * BLOCK_ROWS],
+    scale: &EstimateScale,
+    limit: f32,
+    out: &mut [f32; BLOCK_ROWS],
+) -> u32 {
+    let mut sums = [0; BLOCK_ROWS];
+    scan(shuffle, codes, tables, &mut sums);
+    let (add, scales) = factors.split_at(BLOCK_ROWS);
+    for i in 0..BLOCK_ROWS {
+        // Sums are below 2^31: a signed conversion is one instruction everywhere.
+        let sum = sums[i] as i32 as f32;
+        out[i] = scale.centre + add[i] + scales[i] * (scale.step * sum + scale.base);
+    }
+    shuffle.below(out, limit)
+}
+
+#[inline(always)]
 pub(super) fn below_portable(values: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
     let mut mask = 0;
     for (i, &value) in values.iter().enumerate() {
@@ -358,7 +424,7 @@ impl Shuffle for Bytewise {
 macro_rules! fastscan_table {
     ($(#[$features:meta])? with $shuffle:expr => $table:ident) => {
         const $table: super::fastscan::FastScanTable = {
-            use super::fastscan::{BLOCK_ROWS, BoundScale, Bounds, Rounded, Shuffle};
+            use super::fastscan::{BLOCK_ROWS, BoundScale, Bounds, EstimateScale, Rounded, Shuffle};
             $(#[$features])?
             fn scan(codes: &[u8], tables: &[u8], sums: &mut [u32; BLOCK_ROWS]) {
                 super::fastscan::scan($shuffle, codes, tables, sums);
@@ -384,7 +450,18 @@ macro_rules! fastscan_table {
             fn below(values: &[f32; BLOCK_ROWS], limit: f32) -> u32 {
                 $shuffle.below(values, limit)
             }
-            super::fastscan::FastScanTable { scan, tables, bit_tables, bounds, below }
+            $(#[$features])?
+            fn estimate(
+                codes: &[u8],
+                tables: &[u8],
+                factors: &[f32; 2 * BLOCK_ROWS],
+                scale: &EstimateScale,
+                limit: f32,
+                out: &mut [f32; BLOCK_ROWS],
+            ) -> u32 {
+                super::fastscan::estimate($shuffle, codes, tables, factors, scale, limit, out)
+            }
+            super::fastscan::FastScanTable { scan, tables, bit_tables, bounds, below, estimate }
         };
     };
 }
@@ -467,6 +544,28 @@ mod tests {
                         let off = (found.step * coarse + found.base - exact).abs();
                         assert!(off <= found.step * places as f32 * 0.51, "{} {places}: {off}", kernels.level());
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn estimates_are_those_of_the_bounds_without_errors() {
+        let mut numbers = Numbers(9);
+        for places in [1, 2, 7, 32, 208] {
+            let (codes, tables) = (numbers.bytes(16 * places), numbers.bytes(16 * places));
+            let mut factors = [0.0; 2 * BLOCK_ROWS];
+            factors.copy_from_slice(&numbers.floats(2 * BLOCK_ROWS));
+            let scale = EstimateScale { centre: 2.5, step: 0.25, base: -3.0 };
+            let mut sums = [0; BLOCK_ROWS];
+            fastscan(&codes, &tables, &mut sums);
+            for kernels in Kernels::available() {
+                let mut out = [0.0; BLOCK_ROWS];
+                let mask = kernels.estimate_block(&codes, &tables, &factors, &scale, 2.0, &mut out);
+                for i in 0..BLOCK_ROWS {
+                    let expected = 2.5 + factors[i] + factors[BLOCK_ROWS + i] * (0.25 * sums[i] as f32 - 3.0);
+                    assert!((out[i] - expected).abs() <= 1e-4 * (1.0 + expected.abs()), "{} {i}", kernels.level());
+                    assert_eq!(mask >> i & 1 == 1, out[i] < 2.0, "{} {i}", kernels.level());
                 }
             }
         }

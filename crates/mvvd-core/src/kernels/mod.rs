@@ -44,8 +44,8 @@ mod x86;
 
 pub use bytes::{ByteKernels, ByteRows, byte_dots, byte_dots_at};
 pub use fastscan::{
-    BLOCK_ROWS, BoundScale, Bounds, PLACE_BYTES, Rounded, add_bounds, below, fastscan, fastscan_bit_tables,
-    fastscan_tables, place_of, put_bits, put_digits,
+    BLOCK_ROWS, BoundScale, Bounds, EstimateScale, PLACE_BYTES, Rounded, add_bounds, below, estimate_block, fastscan,
+    fastscan_bit_tables, fastscan_tables, place_of, put_bits, put_digits,
 };
 pub use fht::{rotate_round, unrotate_round};
 pub use sparse::{Sparse, distance_sparse, dot_sparse, norm_sparse};
@@ -108,6 +108,15 @@ pub fn norm_f32(v: &[f32]) -> f64 {
 /// The Euclidean length of a vector of f16, summed in f64.
 pub fn norm_f16(v: &[f16]) -> f64 {
     norm(v, |x| f64::from(portable::widen(x)))
+}
+
+/// Asks for `bytes` to be brought near, all of their cache lines, and does not wait.
+#[inline]
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch_bytes(bytes);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
 }
 
 /// The level in use: `avx512`, `avx2`, `neon` or `scalar`. Chosen once, for the CPU the process runs on.

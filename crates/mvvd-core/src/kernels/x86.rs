@@ -485,3 +485,11 @@ fn prefetch<T>(place: *const T, first_level: bool) {
         }
     }
 }
+
+/// Asks for every cache line of `bytes`.
+#[inline]
+pub(super) fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(64) {
+        prefetch(line.as_ptr(), true);
+    }
+}

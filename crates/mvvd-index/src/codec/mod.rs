@@ -15,7 +15,6 @@ use crate::parts::{PartsReader, PartsWriter};
 use crate::space::{Point, Space};
 
 pub(crate) mod rabitq;
-#[expect(dead_code, reason = "the graph that uses it comes next")]
 pub(crate) mod sq8;
 
 pub(crate) use rabitq::{BitQuery, Form};

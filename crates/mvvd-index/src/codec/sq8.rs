@@ -118,12 +118,6 @@ impl Query {
         kernels::byte_dots_at(&self.bytes, codes, ordinals, dots);
     }
 
-    /// The inner products with the first `dots.len()` codes.
-    #[inline]
-    pub(crate) fn dots(&self, codes: ByteRows<'_>, dots: &mut [i32]) {
-        kernels::byte_dots(&self.bytes, codes, dots);
-    }
-
     /// The estimate of |q - x|^2 from the inner product of the codes; at least 0.
     #[inline]
     pub(crate) fn square_distance(&self, dot: i32, row: Factors) -> f32 {
@@ -185,7 +179,7 @@ mod tests {
                         false => sq8.query(row, &mut query),
                         true => query.set_row(&codes[i * width..][..width], factors[i]),
                     }
-                    query.dots(ByteRows::dense(&codes, width), &mut dots);
+                    kernels::byte_dots(&query.bytes, ByteRows::dense(&codes, width), &mut dots);
                     for j in 0..40 {
                         let exact = square_distance(row, &rows[j * width..][..width]);
                         let found = query.square_distance(dots[j], factors[j]);

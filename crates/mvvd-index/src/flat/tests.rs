@@ -70,7 +70,7 @@ proptest! {
         let filter = Filter::of_ordinals(740, (0..740).step_by(step));
         check(&rows, dims, &query, k, (step > 1).then_some(&filter));
         // A query that is a row.
-        check(&rows, dims, &rows[5 * dims..6 * dims].to_vec(), k, None);
+        check(&rows, dims, &rows[5 * dims..6 * dims], k, None);
     }
 }
 

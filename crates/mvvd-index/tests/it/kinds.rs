@@ -46,6 +46,11 @@ fn ivf_rabitq() -> Kind {
     Kind { name: "ivf_rabitq", exact: false, serves }
 }
 
+fn hnsw() -> Kind {
+    let serves = vec![(vec![DENSE], NUMBERS), (vec![HALF], NUMBERS), (vec![BITS], BINARY)];
+    Kind { name: "hnsw", exact: false, serves }
+}
+
 /// One test for each kind and each check.
 macro_rules! suite {
     ($($kind:ident),+ $(,)?) => {$(
@@ -69,4 +74,4 @@ macro_rules! suite {
     )+)+};
 }
 
-suite!(flat, inverted, ivf_rabitq);
+suite!(flat, hnsw, inverted, ivf_rabitq);

@@ -1,0 +1,336 @@
+//! Recall, filters, cursors and odd rows of the graph, against the exact scan.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arrow::array::{ArrayRef, FixedSizeBinaryArray, FixedSizeListArray, Float32Array};
+use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
+use arrow::datatypes::{DataType, Field};
+use mvvd_core::{ErrorKind, Ordinal, VectorType};
+
+use super::*;
+use crate::exact;
+use crate::filter::Filter;
+use crate::kind::Registry;
+use crate::request::{Effort, Hit, Query, Request, Term};
+use crate::rotate::Random;
+
+const DENSE: [(Metric, &str); 7] = [
+    (Metric::L2, "rabitq"),
+    (Metric::L2Squared, "sq8"),
+    (Metric::Cosine, "rabitq"),
+    (Metric::Cosine, "sq8"),
+    (Metric::Dot, "rabitq"),
+    (Metric::Dot, "sq8"),
+    (Metric::L1, "rabitq"),
+];
+
+/// Vectors around some centres.
+fn clustered(rows: usize, dims: usize, seed: u64) -> Vec<f32> {
+    let mut random = Random::new(seed);
+    let centres: Vec<f32> = (0..20 * dims).map(|_| random.float()).collect();
+    let mut row = || {
+        let centre = random.below(20) * dims;
+        (0..dims).map(|i| centres[centre + i] + 0.5 * (random.float() + random.float())).collect::<Vec<_>>()
+    };
+    (0..rows).flat_map(|_| row()).collect()
+}
+
+fn array(values: &[f32], dims: usize, nulls: Option<NullBuffer>) -> ArrayRef {
+    let field = Arc::new(Field::new("item", DataType::Float32, false));
+    let values = Arc::new(Float32Array::from(values.to_vec()));
+    Arc::new(FixedSizeListArray::new(field, dims as i32, values, nulls))
+}
+
+fn dense(dims: usize) -> VectorType {
+    VectorType { kind: VectorKind::Dense, dims }
+}
+
+fn spec(metric: Metric, ty: VectorType, options: &[(&str, &str)]) -> IndexSpec {
+    Registry::builtin().spec("hnsw", metric, vec![ty], options.iter().copied()).unwrap()
+}
+
+fn with_build<T>(run: impl FnOnce(&Build<'_>) -> T) -> T {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    run(&Build { pool: &pool, seed: 11, progress: &|_| (), cancelled: &AtomicBool::new(false) })
+}
+
+fn bytes_of(spec: &IndexSpec, column: Vectors<'_>) -> Vec<u8> {
+    with_build(|build| HnswKind.build(spec, &[column], build).unwrap())
+}
+
+/// A copy that is aligned as a file's bytes are.
+fn aligned(bytes: &[u8]) -> Buffer {
+    let mut buffer = MutableBuffer::new(bytes.len());
+    buffer.extend_from_slice(bytes);
+    buffer.into()
+}
+
+fn index_of(spec: &IndexSpec, column: Vectors<'_>) -> Arc<dyn VectorIndex> {
+    HnswKind.open(spec, aligned(&bytes_of(spec, column))).unwrap()
+}
+
+fn term(metric: Metric, query: Query) -> [Term; 1] {
+    [Term { column: 0, metric, query, weight: 1.0 }]
+}
+
+fn request<'a>(terms: &'a [Term], k: usize, filter: Option<&'a Filter>) -> Request<'a> {
+    Request { terms, k, filter, effort: Effort::default() }
+}
+
+/// The share of the true `k` nearest that is found, over some rows as queries. Distances must be exact to the bit.
+fn recall(
+    index: &dyn VectorIndex,
+    column: Vectors<'_>,
+    metric: Metric,
+    queries: &[Query],
+    filter: Option<&Filter>,
+) -> f64 {
+    let (mut found, mut all) = (0, 0);
+    for query in queries {
+        let terms = term(metric, query.clone());
+        let request = request(&terms, 10, filter);
+        let truth = exact::search(&[column], column.len(), &request);
+        let hits = index.search(&[column], &request).unwrap();
+        assert_eq!(hits.len(), truth.len(), "as many as can be found");
+        assert!(hits.is_sorted());
+        for hit in &hits {
+            let mut exact = [0.0];
+            column.distances(metric, query, &[hit.ordinal], &mut exact);
+            assert_eq!(exact[0].to_bits(), hit.distance.to_bits());
+            assert!(filter.is_none_or(|filter| filter.has(hit.ordinal)));
+        }
+        let bound = truth.last().map_or(f64::NAN, |hit| hit.distance);
+        found += hits.iter().filter(|hit| hit.distance <= bound).count();
+        all += truth.len();
+    }
+    found as f64 / all as f64
+}
+
+fn queries(dims: usize, count: usize) -> Vec<Query> {
+    // The same centres as the rows have, then other rows.
+    clustered(4000 + count, dims, 3)[4000 * dims..].chunks(dims).map(|row| Query::Dense(Arc::from(row))).collect()
+}
+
+#[test]
+fn finds_nearly_all_with_and_without_filters() {
+    let (rows, dims) = (4000, 24);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let queries = queries(dims, 30);
+    for (metric, codes) in DENSE {
+        let index = index_of(&spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "60")]), column);
+        let all = recall(&*index, column, metric, &queries, None);
+        assert!(all >= 0.95, "{metric} {codes}: {all}");
+        for every in [2, 10, 100, 1000] {
+            let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|i| i % every == 1));
+            let some = recall(&*index, column, metric, &queries, Some(&filter));
+            assert!(some >= 0.95, "{metric} {codes}, one in {every}: {some}");
+        }
+    }
+}
+
+#[test]
+fn bits_are_found() {
+    let (rows, bytes) = (3000, 16);
+    let mut random = Random::new(5);
+    let centres: Vec<u8> = (0..30 * bytes).map(|_| random.next() as u8).collect();
+    let row = |random: &mut Random| -> Vec<u8> {
+        let centre = random.below(30) * bytes;
+        (0..bytes).map(|i| centres[centre + i] ^ (random.next() & random.next() & random.next()) as u8).collect()
+    };
+    let values: Vec<Vec<u8>> = (0..rows).map(|_| row(&mut random)).collect();
+    let array = FixedSizeBinaryArray::try_from_iter(values.iter()).unwrap();
+    let ty = VectorType { kind: VectorKind::Bit, dims: 8 * bytes };
+    let column = Vectors::new(&array, ty);
+    let queries: Vec<Query> = (0..30).map(|_| Query::Bits(row(&mut random).into())).collect();
+    for metric in [Metric::Hamming, Metric::Jaccard] {
+        let index = index_of(&spec(metric, ty, &[("ef_construction", "60")]), column);
+        let found = recall(&*index, column, metric, &queries, None);
+        assert!(found >= 0.95, "{metric}: {found}");
+    }
+}
+
+#[test]
+fn a_cursor_gives_every_row_once() {
+    let (rows, dims) = (700, 8);
+    let mut values = clustered(rows, dims, 3);
+    values[5 * dims..6 * dims].fill(0.0);
+    values[9 * dims] = 1e30;
+    let nulls = NullBuffer::from((0..rows).map(|i| i % 50 != 7).collect::<Vec<_>>());
+    let array = array(&values, dims, Some(nulls));
+    let column = Vectors::new(&array, dense(dims));
+    let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|i| i % 3 != 0));
+    for (metric, codes) in DENSE {
+        let index =
+            index_of(&spec(metric, dense(dims), &[("codes", codes), ("m", "4"), ("ef_construction", "16")]), column);
+        for filter in [None, Some(&filter)] {
+            let terms = term(metric, queries(dims, 1)[0].clone());
+            let effort = Effort { ef_search: Some(10), ..Effort::default() };
+            let request = Request { effort, ..request(&terms, 10, filter) };
+            let columns = [column];
+            let mut cursor = index.cursor(&columns, &request).unwrap();
+            let mut given: Vec<Hit> = Vec::new();
+            loop {
+                let hits = cursor.next(17).unwrap();
+                assert!(hits.is_sorted());
+                if hits.is_empty() {
+                    break;
+                }
+                given.extend(hits);
+            }
+            let first: HashSet<Ordinal> = given[..34].iter().map(|hit| hit.ordinal).collect();
+            given.sort();
+            let all = exact::search(&columns, rows, &Request { k: rows, ..request });
+            assert_eq!(given, all, "{metric} {codes}");
+            let early = all[..17].iter().filter(|hit| first.contains(&hit.ordinal)).count();
+            assert!(early >= 15, "{metric} {codes}: nearer rows come first, {early}");
+        }
+    }
+}
+
+#[test]
+fn odd_numbers_of_rows_and_dimensions() {
+    for rows in [0, 1, 2, 5, 40] {
+        for dims in [1, 3, 65] {
+            let values = clustered(rows, dims, 9);
+            let column = Vectors::of_f32(&values, dims);
+            for (metric, codes) in DENSE {
+                let index = index_of(&spec(metric, dense(dims), &[("codes", codes)]), column);
+                assert_eq!(index.rows(), rows);
+                let found = recall(&*index, column, metric, &queries(dims, 3), None);
+                assert!(found.is_nan() || found > 0.9, "{metric} {codes} {rows} {dims}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn many_equal_vectors_cut_nothing_off() {
+    let (rows, dims) = (3000, 12);
+    let mut values = clustered(rows, dims, 3);
+    // Five vectors, 300 times each.
+    for i in 0..1500 {
+        let from = 2000 + i % 5;
+        values.copy_within(from * dims..(from + 1) * dims, i * dims);
+    }
+    let column = Vectors::of_f32(&values, dims);
+    let mut queries = queries(dims, 20);
+    queries.extend((2000..2005).map(|i| Query::Dense(Arc::from(&values[i * dims..][..dims]))));
+    for (metric, codes) in DENSE {
+        let index = index_of(&spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "60")]), column);
+        let found = recall(&*index, column, metric, &queries, None);
+        assert!(found >= 0.95, "{metric} {codes}: {found}");
+    }
+    let same = vec![1.5; 500 * 4];
+    let column = Vectors::of_f32(&same, 4);
+    for codes in ["rabitq", "sq8"] {
+        let index = index_of(&spec(Metric::L2, dense(4), &[("codes", codes)]), column);
+        let query = Query::Dense(Arc::from([1.0, 1.5, 1.5, 2.0]));
+        assert_eq!(recall(&*index, column, Metric::L2, &[query], None), 1.0);
+    }
+}
+
+#[test]
+fn an_extended_index_finds_old_and_new_rows() {
+    let (rows, dims) = (3000, 16);
+    let values = clustered(rows, dims, 3);
+    let (old, all) = (Vectors::of_f32(&values[..2000 * dims], dims), Vectors::of_f32(&values, dims));
+    for (metric, codes) in DENSE {
+        let spec = spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "60")]);
+        let index = index_of(&spec, old);
+        let bytes = with_build(|build| index.extended(&[all], build).unwrap().expect("half as many again"));
+        let index = HnswKind.open(&spec, aligned(&bytes)).unwrap();
+        assert_eq!(index.rows(), rows);
+        let found = recall(&*index, all, metric, &queries(dims, 30), None);
+        assert!(found >= 0.92, "{metric} {codes}: {found}");
+    }
+}
+
+#[test]
+fn recall_targets_are_met_and_more_effort_finds_more() {
+    let (rows, dims) = (4000, 32);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let index = index_of(&spec(Metric::L2, dense(dims), &[("m", "6"), ("ef_construction", "20")]), column);
+    let found = |effort: Effort| {
+        let shares = queries(dims, 50).into_iter().map(|query| {
+            let terms = term(Metric::L2, query);
+            let request = Request { effort, ..request(&terms, 10, None) };
+            let truth: HashSet<Ordinal> =
+                exact::search(&[column], rows, &request).iter().map(|hit| hit.ordinal).collect();
+            let hits = index.search(&[column], &request).unwrap();
+            hits.iter().filter(|hit| truth.contains(&hit.ordinal)).count() as f64 / 10.0
+        });
+        shares.sum::<f64>() / 50.0
+    };
+    let target = |recall| found(Effort { recall_target: Some(recall), ..Effort::default() });
+    let ef = |ef| found(Effort { ef_search: Some(ef), ..Effort::default() });
+    assert!(target(0.8) >= 0.7 && target(0.97) >= 0.92, "{} {}", target(0.8), target(0.97));
+    assert!(ef(10) <= ef(200) && ef(200) > 0.97, "{} {}", ef(10), ef(200));
+}
+
+#[test]
+fn a_seed_decides_every_byte_and_damage_is_told() {
+    let (rows, dims) = (300, 10);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let mut random = Random::new(1);
+    for (metric, codes) in DENSE {
+        let spec = spec(metric, dense(dims), &[("codes", codes)]);
+        let bytes = bytes_of(&spec, column);
+        assert_eq!(bytes, bytes_of(&spec, column));
+        let other = Settings { m: 8, ..Settings::of(&spec) };
+        assert_eq!(format::open(other, dense(dims), aligned(&bytes)).unwrap_err().kind(), ErrorKind::Corrupt);
+        for round in 0..300 {
+            let mut broken = bytes.clone();
+            match round % 3 {
+                0 => broken.truncate(random.below(bytes.len())),
+                _ => {
+                    // The first bytes, which say how much there is, more often than their share.
+                    let end = if round % 3 == 1 { 256 } else { bytes.len() };
+                    let at = random.below(end);
+                    broken[at] ^= 1 << random.below(8);
+                }
+            }
+            // Whatever opens may find anything, but it must not panic.
+            if let Ok(index) = HnswKind.open(&spec, aligned(&broken))
+                && index.rows() == rows
+            {
+                let terms = term(metric, queries(dims, 1)[0].clone());
+                let columns = [column];
+                let request = request(&terms, 10, None);
+                index.search(&columns, &request).unwrap();
+                index.cursor(&columns, &request).unwrap().next(50).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn what_it_does_not_serve_is_said() {
+    let registry = Registry::builtin();
+    let check = |metric, ty: VectorType, options: &[(&str, &str)]| {
+        registry.spec("hnsw", metric, vec![ty], options.iter().copied()).unwrap_err().to_string()
+    };
+    let sparse = VectorType { kind: VectorKind::Sparse, dims: 9 };
+    assert_eq!(check(Metric::L2, sparse, &[]), "an index of type hnsw does not serve sparse vectors");
+    assert_eq!(check(Metric::Hamming, dense(3), &[]), "hamming does not measure VECTOR(3)");
+    let options = [("m", "40"), ("ef_construction", "39")];
+    assert_eq!(check(Metric::L2, dense(3), &options), "option \"ef_construction\" must be at least m = 40, got 39");
+    let values = clustered(20, 3, 1);
+    let column = Vectors::of_f32(&values, 3);
+    let index = index_of(&spec(Metric::L2, dense(3), &[]), column);
+    let terms = term(Metric::Dot, Query::Dense(Arc::from([0.0; 3])));
+    assert_eq!(index.search(&[column], &request(&terms, 1, None)).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_build_that_nobody_wants_ends() {
+    let values = clustered(500, 4, 1);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let build = Build { pool: &pool, seed: 1, progress: &|_| (), cancelled: &AtomicBool::new(true) };
+    let found = HnswKind.build(&spec(Metric::L2, dense(4), &[]), &[Vectors::of_f32(&values, 4)], &build);
+    assert_eq!(found.unwrap_err().kind(), ErrorKind::Cancelled);
+}
