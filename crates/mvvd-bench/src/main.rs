@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the report is what this program is for")]
 
+mod ann;
 mod duckdb;
 mod exact;
 mod machine;
@@ -24,7 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     version,
     about,
-    after_help = "Examples:\n  mvvd-bench truth --data ../shared/data\n  mvvd-bench exact --data ../shared/data --duckdb"
+    after_help = "Examples:\n  mvvd-bench truth --data ../shared/data\n  mvvd-bench exact --data ../shared/data --duckdb\n  \
+                  mvvd-bench ann --help"
 )]
 struct Args {
     #[command(subcommand)]
@@ -81,6 +83,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures one kind of index on vectors from files: build time, size, queries a second and recall.
+    Ann(ann::Ann),
+    /// Measures indexes beside hnswlib, faiss, usearch and rabitqlib on the same files and core.
+    Compare(ann::Compare),
+    /// Writes generated vectors, queries and their exact neighbours, to measure with where no real data is at hand.
+    Generate(ann::Generate),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +103,9 @@ fn main() -> ExitCode {
                 exact::run(&data, threads, duckdb.then_some(&*python)).await
             }
             Command::Storage { data, dir, rows, json } => storage::run(&data, dir.as_deref(), rows.max(1), json).await,
+            Command::Ann(args) => ann::run(&args),
+            Command::Compare(args) => ann::compare(&args),
+            Command::Generate(args) => ann::generate(&args),
         }
     });
     match outcome {
