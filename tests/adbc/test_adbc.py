@@ -213,7 +213,7 @@ def an_unread_result_is_let_go(c):
 @check
 def settings_with_cookies(c):
     rows(c, "SET mvvd.ef_search = 77")
-    assert rows(c, "SHOW mvvd.ef_search") == [("64",)]
+    assert rows(c, "SHOW mvvd.ef_search") == [("auto",)]
     option = adbc_driver_flightsql_cookies()
     with flightsql.connect(URI, db_kwargs={option: "true"}, autocommit=True) as cookies:
         rows(cookies, "SELECT 1")

@@ -103,6 +103,7 @@ pub(crate) fn stats(args: &Args, stats: &StatsArgs, db: &Path) -> Result<(), Fai
 fn show_stats(args: &Args, found: &Stats) -> Result<(), Failure> {
     let kinds = [
         ("segments", found.segment_bytes),
+        ("indexes", found.index_bytes),
         ("log", found.log_bytes),
         ("manifest", found.manifest_bytes),
         ("keys", found.key_bytes),
@@ -152,6 +153,7 @@ fn json_of(found: &Stats) -> String {
     json!({
         "bytes": found.bytes(),
         "segment_bytes": found.segment_bytes,
+        "index_bytes": found.index_bytes,
         "log_bytes": found.log_bytes,
         "manifest_bytes": found.manifest_bytes,
         "key_bytes": found.key_bytes,

@@ -96,6 +96,7 @@ impl Session {
     async fn describe_statement(&self, mut statement: ast::Statement) -> Result<Description> {
         use ast::Statement as S;
         ready(&mut statement)?;
+        self.expand_searches(&mut statement)?;
         let count = parameters_of(&statement);
         if count > PARAMETERS_MAX {
             return Err(Error::exhausted(format!("a statement can have {PARAMETERS_MAX} parameters, got ${count}")));
@@ -237,6 +238,7 @@ impl Session {
             return Ok(None);
         }
         ready(&mut statement)?;
+        self.expand_searches(&mut statement)?;
         let count = parameters_of(&statement).min(PARAMETERS_MAX);
         Box::pin(self.describe_query(statement, count, &mut Types::new())).await.map(Some)
     }

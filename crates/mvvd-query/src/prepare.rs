@@ -236,7 +236,7 @@ impl Session {
 
     async fn sql_ast_with(&self, tag: &'static str, fixed: &str, params: &[Value]) -> Result<Answer> {
         let mut statements = crate::lexer::parse(fixed)?;
-        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), params).await
+        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), params, self.settings()).await
     }
 }
 

@@ -56,6 +56,20 @@ pub(crate) struct Scan {
 pub(crate) struct Piece {
     pub(crate) chunk: u32,
     pub(crate) range: Range<usize>,
+    /// Only these, as positions within the range, ascending.
+    only: Option<Arc<[u32]>>,
+}
+
+impl Piece {
+    pub(crate) fn new(chunk: u32, range: Range<usize>) -> Self {
+        Self { chunk, range, only: None }
+    }
+
+    /// Some rows of a chunk, at least one, ascending.
+    pub(crate) fn of_rows(chunk: u32, rows: &[usize]) -> Self {
+        let (start, end) = (rows[0], rows[rows.len() - 1] + 1);
+        Self { chunk, range: start..end, only: Some(rows.iter().map(|row| (row - start) as u32).collect()) }
+    }
 }
 
 impl Scan {
@@ -72,7 +86,7 @@ impl Scan {
     /// What is to be read, in pieces of at most `rows` rows, none of which crosses the edge of a block.
     pub(crate) fn pieces(&self, rows: usize) -> Vec<Piece> {
         if let Reach::Rows(places) = &self.reach {
-            let one = |&(chunk, row): &(u32, u32)| Piece { chunk, range: row as usize..row as usize + 1 };
+            let one = |&(chunk, row): &(u32, u32)| Piece::new(chunk, row as usize..row as usize + 1);
             return places.iter().map(one).collect();
         }
         debug_assert!(BLOCK_ROWS.is_multiple_of(rows), "{rows} rows do not divide a block");
@@ -82,7 +96,7 @@ impl Scan {
                 (0..chunk.len())
                     .step_by(rows)
                     .filter(move |&start| self.reach.has_block(i, start))
-                    .map(move |start| Piece { chunk: i as u32, range: start..(start + rows).min(chunk.len()) })
+                    .map(move |start| Piece::new(i as u32, start..(start + rows).min(chunk.len())))
             })
             .collect()
     }
@@ -101,7 +115,11 @@ impl Scan {
     /// A filter sees only the rows that are left: not the deleted ones, and not those that an earlier filter refused.
     pub(crate) fn selection(&self, piece: &Piece) -> Result<Option<UInt32Array>> {
         let chunk = &self.snapshot.chunks()[piece.chunk as usize];
-        let mut selected = live_rows(chunk.deleted(), &piece.range);
+        let is_live = |i: &u32| !chunk.deleted().contains(piece.range.start as u32 + i);
+        let mut selected = match &piece.only {
+            None => live_rows(chunk.deleted(), &piece.range),
+            Some(only) => Some(only.iter().copied().filter(is_live).collect::<Vec<_>>().into()),
+        };
         for filter in &self.filters {
             let rows = selected.as_ref().map_or(piece.range.len(), Array::len);
             if rows == 0 {
@@ -154,7 +172,7 @@ impl Scan {
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
 
-    fn read(&self, piece: &Piece, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
+    pub(crate) fn read(&self, piece: &Piece, schema: &SchemaRef) -> Result<Option<RecordBatch>> {
         let selected = self.selection(piece)?;
         if selected.as_ref().is_some_and(Array::is_empty) {
             return Ok(None);

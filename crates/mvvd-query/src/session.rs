@@ -9,6 +9,7 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Analyzer;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
@@ -22,6 +23,7 @@ use crate::catalog::{CATALOG, Catalog, Catalogs, PUBLIC, Reads};
 use crate::engine::Engine;
 use crate::error::from_df;
 use crate::lexer::{Statement, parse};
+use crate::range_exec::RangeByIndex;
 use crate::settings::{SETTINGS, Settings};
 use crate::topk::ReplaceTopK;
 use crate::{Progress, Value};
@@ -209,9 +211,16 @@ impl Session {
         fill(plan, params)
     }
 
-    /// Runs a query and streams its rows.
-    pub(crate) async fn run_query(&self, tag: &'static str, query: ast::Statement, params: &[Value]) -> Result<Answer> {
-        let state = self.state();
+    /// Runs a query with these settings and streams its rows.
+    pub(crate) async fn run_query(
+        &self,
+        tag: &'static str,
+        query: ast::Statement,
+        params: &[Value],
+        settings: Settings,
+    ) -> Result<Answer> {
+        let mut state = self.state();
+        state.config_mut().options_mut().extensions.insert(settings);
         let plan = self.plan(&state, query, params).await?;
         self.run_plan(tag, &state, &plan).await
     }
@@ -266,8 +275,11 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
     planners.extend(builder.expr_planners().take().unwrap_or_default());
     let mut analyzers = vec![mvvd_udfs::analyzer_rule()];
     analyzers.extend(Analyzer::new().rules);
-    let mut physical: Vec<_> =
-        vec![Arc::new(ReplaceTopK::new(Arc::clone(engine.bridge.pool()), Arc::clone(&engine.database))) as _];
+    let (pool, database) = (engine.bridge.pool(), &engine.database);
+    let mut physical: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![
+        Arc::new(ReplaceTopK::new(Arc::clone(pool), Arc::clone(database))),
+        Arc::new(RangeByIndex::new(Arc::clone(pool), Arc::clone(database))),
+    ];
     physical.extend(PhysicalOptimizer::new().rules);
     physical.push(Arc::new(crate::yields::YieldInJoins));
     let mut state = builder

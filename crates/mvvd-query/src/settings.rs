@@ -18,13 +18,23 @@ pub struct Settings {
     pub use_index: bool,
     /// Share of the true top k that an approximate answer aims at.
     pub recall_target: f64,
+    /// Only indexes of this kind answer: what a search function asks for. Not to be set by users.
+    pub(crate) index_kind: Option<&'static str>,
     /// Run `ORDER BY … LIMIT k` over a table as one operator; `false` sorts all rows instead.
     pub use_topk: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { ef_search: None, nprobe: None, exact: false, use_index: true, recall_target: 0.95, use_topk: true }
+        Self {
+            ef_search: None,
+            nprobe: None,
+            exact: false,
+            use_index: true,
+            recall_target: 0.95,
+            index_kind: None,
+            use_topk: true,
+        }
     }
 }
 

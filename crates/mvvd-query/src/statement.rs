@@ -23,9 +23,10 @@ impl Session {
         async move {
             use ast::Statement as S;
             ready(&mut statement)?;
+            let settings = self.expand_searches(&mut statement)?.unwrap_or_else(|| self.settings());
             match statement {
-                S::Query(_) => self.run_query("SELECT", statement, &params).await,
-                S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params).await,
+                S::Query(_) => self.run_query("SELECT", statement, &params, settings).await,
+                S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params, settings).await,
                 S::CreateTable(create) => Box::pin(self.create_table(create, &params)).await,
                 S::AlterTable(alter) => Box::pin(self.alter_table(alter)).await,
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {

@@ -7,13 +7,16 @@ use crate::disk::SEGMENTS;
 use crate::fs::FileSystem;
 use crate::manifest::MANIFEST;
 use crate::recover::WAL;
+use crate::sidecar::segment_of_sidecar;
 use crate::unlock::KEYS;
 
 /// Sizes of a database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Bytes of the files in the folder of segments.
+    /// Bytes of the files of segments.
     pub segment_bytes: u64,
+    /// Bytes of the files of indexes.
+    pub index_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
     /// Bytes of the manifest.
@@ -57,7 +60,7 @@ impl TableStats {
 impl Stats {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.segment_bytes + self.log_bytes + self.manifest_bytes + self.key_bytes
+        self.segment_bytes + self.index_bytes + self.log_bytes + self.manifest_bytes + self.key_bytes
     }
 }
 
@@ -65,7 +68,13 @@ pub(crate) fn stats(shared: &Shared) -> Result<Stats> {
     let mut stats = Stats::default();
     if let Some(disk) = &shared.disk {
         let fs = &*disk.fs;
-        stats.segment_bytes = bytes_in(fs, SEGMENTS)?;
+        for file in fs.list(SEGMENTS)? {
+            let bytes = bytes_of(fs, &format!("{SEGMENTS}/{file}"))?;
+            match segment_of_sidecar(&file) {
+                Some(_) => stats.index_bytes += bytes,
+                None => stats.segment_bytes += bytes,
+            }
+        }
         stats.log_bytes = bytes_in(fs, WAL)?;
         stats.manifest_bytes = bytes_of(fs, MANIFEST)?;
         stats.key_bytes = bytes_of(fs, KEYS)?;

@@ -44,7 +44,7 @@ async fn the_oldest_result_that_nobody_fetched_makes_room() {
         newest = client.execute("SHOW mvvd.ef_search".to_owned(), None).await.unwrap();
     }
     assert_eq!(rows(&mut server.client().await, "SELECT 1").await, ["1"]);
-    assert_eq!(cells(&fetch(&mut client, newest).await.unwrap()), ["64"]);
+    assert_eq!(cells(&fetch(&mut client, newest).await.unwrap()), ["auto"]);
     let e = fetch(&mut client, oldest).await.unwrap_err();
     assert_eq!(code(&e), Some(Code::NotFound));
     assert!(e.to_string().contains("while fewer than 1000 later ones wait"), "{e}");

@@ -49,7 +49,7 @@ impl IndexKind for InvertedKind {
         match spec.columns[..] {
             [ty] if ty.kind != VectorKind::Sparse => {
                 Err(Error::unsupported(format!("an index of type inverted is over SPARSEVEC, not {ty}"))
-                    .with_hint("the types hnsw, ivf_rabitq, ivf_pq and flat are for dense vectors"))
+                    .with_hint("the types hnsw, ivf_rabitq and flat are for dense vectors"))
             }
             [_] if spec.metric.is_binary() => {
                 Err(Error::unsupported(format!("metric {} does not measure SPARSEVEC", spec.metric)))

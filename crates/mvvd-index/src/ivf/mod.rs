@@ -1,4 +1,4 @@
-//! Lists of rows near a centroid, over any codec: `ivf_rabitq`, `ivf_pq`.
+//! Lists of rows near a centroid, over any codec: `ivf_rabitq`.
 //!
 //! Vectors are clustered, over the concatenation of all columns; a row's codes are relative to its list's centroid and lie
 //! in blocks of 32 rows, those of all columns side by side. A search takes the lists whose centroids are nearest, gets

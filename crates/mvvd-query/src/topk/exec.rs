@@ -187,7 +187,7 @@ impl Search {
         let mut converter = None;
         for (i, rows) in found {
             let Some(rows) = rows else { continue };
-            let piece = Piece { chunk: i, range: 0..chunks[i as usize].len() };
+            let piece = Piece::new(i, 0..chunks[i as usize].len());
             (heap, converter) = self.offer(heap, converter, &piece, Some(rows.into()))?;
             done.insert(i);
         }
@@ -328,11 +328,11 @@ impl Search {
 fn growing(pieces: Vec<Piece>) -> Vec<Piece> {
     let mut pieces = pieces.into_iter();
     let mut all = Vec::with_capacity(pieces.len() + 4);
-    if let Some(Piece { chunk, range }) = pieces.next() {
+    if let Some(Piece { chunk, range, .. }) = pieces.next() {
         let (mut start, mut rows) = (range.start, FIRST_ROWS);
         while start < range.end {
             let end = (start + rows).min(range.end);
-            all.push(Piece { chunk, range: start..end });
+            all.push(Piece::new(chunk, start..end));
             (start, rows) = (end, rows * 2);
         }
     }

@@ -12,7 +12,7 @@ use datafusion::common::Result;
 use mvvd_core::metric::Metric;
 use mvvd_core::schema::IndexDef;
 use mvvd_core::{Ordinal, TableSchema};
-use mvvd_index::{Effort, Filter, Query, Request, Term, VectorIndex, Vectors};
+use mvvd_index::{Effort, Filter, Hit, Query, Request, Term, VectorIndex, Vectors};
 use mvvd_storage::{Chunk, Database, index_columns, index_types};
 use mvvd_udfs::{BoundDistance, Distance, Form};
 
@@ -21,10 +21,11 @@ use crate::Settings;
 use crate::error::to_df;
 
 /// Kinds of index in the order in which one is taken where several serve; others come after them.
-const PREFERRED: [&str; 5] = ["hnsw", "ivf_rabitq", "ivf_pq", "inverted", "flat"];
+const PREFERRED: [&str; 4] = ["hnsw", "ivf_rabitq", "inverted", "flat"];
 
-/// More than this share of a chunk is found faster by a scan.
+/// More rows than this share of a chunk are found faster by a scan, unless there are few anyway.
 const K_SHARE_MAX: usize = 4;
+const FEW_ROWS: usize = 1_024;
 
 /// An index that answers a top-k.
 #[derive(Debug, Clone)]
@@ -83,7 +84,8 @@ impl Choice {
         if worst_first && distance.metric == Metric::Cosine {
             return refused("rows whose vector has no length come first");
         }
-        let serves = |index: &&IndexDef| has_same_order(index.metric, distance.metric);
+        let is_asked = |index: &IndexDef| settings.index_kind.is_none_or(|kind| kind == index.kind);
+        let serves = |index: &&IndexDef| is_asked(index) && has_same_order(index.metric, distance.metric);
         let rank = |index: &&IndexDef| PREFERRED.iter().position(|kind| *kind == index.kind).unwrap_or(PREFERRED.len());
         match on(column).filter(serves).min_by_key(rank) {
             Some(def) => {
@@ -136,9 +138,19 @@ fn has_same_order(index: Metric, query: Metric) -> bool {
 }
 
 impl IndexUse {
+    /// The same where the order does not matter, so that it does not matter either which rows come first.
+    pub(crate) fn of_range(self) -> Self {
+        Self { worst_first: false, ..self }
+    }
+
+    /// Whether `k` rows of the chunk are found faster by a scan.
+    pub(crate) fn is_too_many(&self, chunk: &Chunk, k: usize) -> bool {
+        chunk.len() > FEW_ROWS && k >= chunk.len() / K_SHARE_MAX
+    }
+
     /// The index over a chunk, if it is built and worth asking for `k` rows.
     pub(crate) fn over(&self, chunk: &Chunk, schema: &TableSchema, k: usize) -> Result<Option<ChunkIndex>> {
-        if k >= chunk.len() / K_SHARE_MAX {
+        if self.is_too_many(chunk, k) {
             return Ok(None);
         }
         let Some(open) = self.database.index_of(chunk, schema, &self.def) else { return Ok(None) };
@@ -159,6 +171,22 @@ impl IndexUse {
         Some(Term { column: self.column, metric: self.distance.metric, query, weight: 1.0 })
     }
 
+    /// The nearest rows of a chunk that the index finds.
+    pub(crate) fn nearest(
+        &self,
+        chunk: &ChunkIndex,
+        schema: &TableSchema,
+        term: &Term,
+        k: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>> {
+        let types = index_types(schema, &self.def).map_err(to_df)?;
+        let columns: Vec<Vectors<'_>> =
+            chunk.columns.iter().zip(types).map(|(array, ty)| Vectors::new(&**array, ty)).collect();
+        let request = Request { terms: std::slice::from_ref(term), k, filter, effort: self.effort };
+        chunk.index.search(&columns, &request).map_err(to_df)
+    }
+
     /// The rows of a chunk that the index proposes, ascending; none if it finds fewer than there should be, so that all
     /// have to be looked at.
     pub(crate) fn propose(
@@ -169,12 +197,7 @@ impl IndexUse {
         k: usize,
         filter: Option<&Filter>,
     ) -> Result<Option<Vec<Ordinal>>> {
-        let types = index_types(schema, &self.def).map_err(to_df)?;
-        let columns: Vec<Vectors<'_>> =
-            chunk.columns.iter().zip(types).map(|(array, ty)| Vectors::new(&**array, ty)).collect();
-        let terms = std::slice::from_ref(term);
-        let request = Request { terms, k, filter, effort: self.effort };
-        let hits = chunk.index.search(&columns, &request).map_err(to_df)?;
+        let hits = self.nearest(chunk, schema, term, k, filter)?;
         let matching = filter.map_or(chunk.index.rows(), Filter::count);
         if hits.len() < k.min(matching) {
             return Ok(None);

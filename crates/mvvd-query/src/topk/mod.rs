@@ -14,4 +14,6 @@ mod rule;
 mod score;
 mod sum;
 
+pub(crate) use index::{Choice, IndexUse};
 pub(crate) use rule::ReplaceTopK;
+pub(crate) use score::Score;

@@ -5,6 +5,7 @@
 mod concurrent;
 mod constants;
 mod hostile;
+mod index_model;
 mod memory;
 mod native;
 mod scripts;

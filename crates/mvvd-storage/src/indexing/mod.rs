@@ -300,3 +300,6 @@ impl Database {
         states
     }
 }
+
+#[cfg(test)]
+mod tests;
