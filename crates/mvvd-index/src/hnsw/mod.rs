@@ -58,9 +58,9 @@ static OPTIONS: [OptionSpec; 3] = [
     },
     OptionSpec {
         name: "codes",
-        choice: Choice::Name(&["rabitq", "sq8"]),
-        about: "What guides a search: rabitq, 1-bit codes of a node's neighbours beside it, is fastest; sq8, one byte a \
-                dimension, is smallest. The metrics l1, hamming and jaccard measure the vectors themselves.",
+        choice: Choice::Name(&["sq8", "rabitq"]),
+        about: "What guides a search: sq8, one byte a dimension beside each node, or rabitq, 1-bit codes of a node's \
+                neighbours beside it, which takes several times the memory. The metrics l1, hamming and jaccard measure the vectors themselves.",
     },
 ];
 
@@ -124,8 +124,8 @@ impl Settings {
         let number = |name: &str, default: u64| spec.options.number(name).unwrap_or(default) as usize;
         let codes = match spec.options.name("codes") {
             _ if !Euclid::serves(spec.metric, spec.columns[0]) => Codes::None,
-            Some("sq8") => Codes::Sq8,
-            _ => Codes::RaBitQ,
+            Some("rabitq") => Codes::RaBitQ,
+            _ => Codes::Sq8,
         };
         let m = number("m", M);
         Self { metric: spec.metric, m, ef_construction: number("ef_construction", EF_CONSTRUCTION), codes }
