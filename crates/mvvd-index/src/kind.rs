@@ -54,6 +54,17 @@ impl Build<'_> {
     }
 }
 
+/// What decides how hard a search tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Knob {
+    /// Nothing: the answer is exact.
+    None,
+    /// `ef_search`, or the recall target where that is not set.
+    EfSearch,
+    /// `nprobe`, or what the index thinks fit where that is not set.
+    Nprobe,
+}
+
 /// A kind of index, such as `hnsw`.
 pub trait IndexKind: Send + Sync + Debug {
     /// The name in `USING`, lower case.
@@ -61,6 +72,9 @@ pub trait IndexKind: Send + Sync + Debug {
 
     /// The options it has.
     fn options(&self) -> &[OptionSpec];
+
+    /// What of an [`Effort`](crate::Effort) its searches heed.
+    fn knob(&self) -> Knob;
 
     /// `Invalid` or `Unsupported` where it cannot serve these columns with this metric, or options contradict each other.
     fn check(&self, spec: &IndexSpec) -> Result<()>;

@@ -46,7 +46,7 @@ mod space;
 mod vectors;
 
 pub use filter::Filter;
-pub use kind::{Build, Cursor, IndexKind, IndexSpec, Registry, VectorIndex};
+pub use kind::{Build, Cursor, IndexKind, IndexSpec, Knob, Registry, VectorIndex};
 pub use options::{Choice, OptionSpec, Options};
 pub use request::{Effort, Hit, Query, Request, Term};
 pub use sidecar::{build, extended, open};

@@ -189,7 +189,10 @@ impl SchemaProvider for OneSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.catalog.find(self.name, name).is_some()
+        match self.name {
+            SYSTEM => system_tables::NAMES.contains(&name),
+            _ => self.catalog.find(self.name, name).is_some(),
+        }
     }
 }
 

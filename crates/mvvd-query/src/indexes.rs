@@ -25,7 +25,7 @@ impl Session {
         let table = table_name(&create.table_name)?;
         // A column must not go while the index is made, nor a second index get the name.
         let lock = self.engine.locks.lock(&table).await;
-        let _names = self.engine.index_names.lock().await;
+        let names = self.engine.index_names.lock().await;
         let database = &self.engine.database;
         let head = database.table(&table)?.head();
         let schema = Arc::clone(head.schema());
@@ -56,7 +56,7 @@ impl Session {
             shared.add_index(&of_table, def)
         };
         self.engine.bridge.block(add).await?;
-        drop(_names);
+        drop(names);
         if create.concurrently {
             database.index_in_background()?;
             return Ok(Answer::done("CREATE INDEX"));

@@ -8,17 +8,18 @@ use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array
 use arrow::compute::{prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, Statistics, stats::Precision};
+use datafusion::common::{DataFusionError, Result, Statistics, stats::Precision};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::StreamExt;
+use futures::TryStreamExt;
 use mvvd_storage::{BLOCK_ROWS, Chunk, Snapshot};
 use roaring::RoaringBitmap;
 
 use crate::error::to_df;
+use crate::range::Near;
 use crate::reach::Reach;
 
 /// Rows that are read at once.
@@ -35,6 +36,8 @@ pub(crate) struct ScanExec {
     scan: Scan,
     partitions: Vec<Vec<Piece>>,
     limit: Option<usize>,
+    /// Only the rows within a distance, which an index proposes when the scan runs.
+    near: Option<Near>,
     properties: Arc<PlanProperties>,
 }
 
@@ -220,13 +223,22 @@ impl ScanExec {
             filled += piece.range.len();
             shares[share].push(piece);
         }
+        Self::of(scan, shares, limit, None)
+    }
+
+    /// A scan of the rows that an index proposes.
+    pub(crate) fn near(scan: Scan, near: Near) -> Result<Self> {
+        Self::of(scan, vec![Vec::new()], None, Some(near))
+    }
+
+    fn of(scan: Scan, partitions: Vec<Vec<Piece>>, limit: Option<usize>, near: Option<Near>) -> Result<Self> {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(scan.schema()?),
-            Partitioning::UnknownPartitioning(count),
+            Partitioning::UnknownPartitioning(partitions.len()),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(Self { scan, partitions: shares, limit, properties: Arc::new(properties) })
+        Ok(Self { scan, partitions, limit, near, properties: Arc::new(properties) })
     }
 
     pub(crate) fn scan(&self) -> &Scan {
@@ -240,7 +252,11 @@ impl ScanExec {
 
 impl DisplayAs for ScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScanExec: table={}", self.scan.table)?;
+        write!(f, "{}: ", self.name())?;
+        if let Some(near) = &self.near {
+            write!(f, "{near}, ")?;
+        }
+        write!(f, "table={}", self.scan.table)?;
         write_scan(&self.scan, f)?;
         match self.limit {
             Some(limit) => write!(f, ", limit={limit}"),
@@ -264,7 +280,7 @@ pub(crate) fn write_scan(scan: &Scan, f: &mut fmt::Formatter<'_>) -> fmt::Result
 
 impl ExecutionPlan for ScanExec {
     fn name(&self) -> &'static str {
-        "ScanExec"
+        if self.near.is_some() { "RangeScanExec" } else { "ScanExec" }
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
@@ -292,10 +308,17 @@ impl ExecutionPlan for ScanExec {
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let (scan, schema) = (self.scan.clone(), self.schema());
-        let pieces = self.partitions[partition].clone();
+        let (known, near) = (self.partitions[partition].clone(), self.near.clone().map(|near| (near, scan.clone())));
         let mut left = self.limit.unwrap_or(usize::MAX);
         let output = Arc::clone(&schema);
-        let batches = futures::stream::iter(pieces).filter_map(move |piece| {
+        let pieces = async move {
+            let pieces = match near {
+                Some((near, scan)) => near.pieces(scan).await?,
+                None => known,
+            };
+            Ok::<_, DataFusionError>(futures::stream::iter(pieces.into_iter().map(Ok)))
+        };
+        let batches = futures::stream::once(pieces).try_flatten().try_filter_map(move |piece| {
             let read = if left == 0 { Ok(None) } else { scan.read(&piece, &output) };
             let batch = read.transpose().map(|batch| {
                 batch.map(|batch| {
@@ -307,7 +330,7 @@ impl ExecutionPlan for ScanExec {
             // Pieces without a row give way too, so that a scan that finds nothing can be cancelled.
             async move {
                 tokio::task::consume_budget().await;
-                batch
+                batch.transpose()
             }
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))

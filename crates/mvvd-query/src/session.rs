@@ -9,7 +9,6 @@ use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::Analyzer;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
@@ -23,9 +22,8 @@ use crate::catalog::{CATALOG, Catalog, Catalogs, PUBLIC, Reads};
 use crate::engine::Engine;
 use crate::error::from_df;
 use crate::lexer::{Statement, parse};
-use crate::range_exec::RangeByIndex;
+use crate::plan_rule::OurOperators;
 use crate::settings::{SETTINGS, Settings};
-use crate::topk::ReplaceTopK;
 use crate::{Progress, Value};
 
 /// Most prepared statements of one session.
@@ -275,11 +273,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
     planners.extend(builder.expr_planners().take().unwrap_or_default());
     let mut analyzers = vec![mvvd_udfs::analyzer_rule()];
     analyzers.extend(Analyzer::new().rules);
-    let (pool, database) = (engine.bridge.pool(), &engine.database);
-    let mut physical: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![
-        Arc::new(ReplaceTopK::new(Arc::clone(pool), Arc::clone(database))),
-        Arc::new(RangeByIndex::new(Arc::clone(pool), Arc::clone(database))),
-    ];
+    let mut physical: Vec<_> = vec![Arc::new(OurOperators::new(engine.bridge.pool(), &engine.database)) as _];
     physical.extend(PhysicalOptimizer::new().rules);
     physical.push(Arc::new(crate::yields::YieldInJoins));
     let mut state = builder

@@ -116,7 +116,7 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
             "verbose" => verbose = on,
             "recall" => {
                 return Err(Error::unsupported("EXPLAIN (RECALL) is not supported in this version")
-                    .with_hint("without indexes every answer is exact"));
+                    .with_hint("run the query with mvvd.use_index = false and compare"));
             }
             other => {
                 return Err(Error::invalid(format!("unknown EXPLAIN option \"{other}\""))

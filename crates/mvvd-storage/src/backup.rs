@@ -12,9 +12,10 @@ use crate::disk::{Options, SEGMENTS};
 use crate::encrypt::MasterKey;
 use crate::fs::FileSystem;
 use crate::log::TableLog;
+use crate::next::Next;
 use crate::recover::WAL;
 use crate::snapshot::Snapshot;
-use crate::table::{Next, Table};
+use crate::table::Table;
 
 /// How a copy is made.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +80,7 @@ pub fn copy(
                 progress(copied.rows, total);
             })?,
         };
-        let mut next = Next::starting_at(source.next_uid, source.next_number);
+        let mut next = Next::new(source.next_uid, source.next_number, 0);
         let mut chunks = Vec::with_capacity(segments.len());
         for segment in segments {
             copied.segments += 1;

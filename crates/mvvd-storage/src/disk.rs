@@ -28,10 +28,11 @@ use crate::fs::FileSystem;
 use crate::log::Record;
 use crate::manifest::Manifest;
 use crate::memory::{Memory, MemoryPool};
+use crate::next::Next;
 use crate::seal::Seal;
 use crate::segment::{self, Access, Segment};
 use crate::sidecar::segment_of_sidecar;
-use crate::table::{Next, Table};
+use crate::table::Table;
 use crate::versions::VERSIONS_KEPT;
 use crate::wal::{Durability, Lsn, Wal};
 

@@ -8,7 +8,7 @@
 //! | module | |
 //! |---|---|
 //! | `storage` | what a place for tables must be able to do |
-//! | `database`, `table`, `versions`, `chunk`, `snapshot`, `scan`, `key` | tables, without files |
+//! | `database`, `table`, `next`, `versions`, `chunk`, `snapshot`, `scan`, `key` | tables, without files |
 //! | `disk` | what is durable when |
 //! | `log`, `wal` | changes on disk: what a record says, and how it gets there |
 //! | `segment`, `manifest`, `encode` | rows on disk |
@@ -36,6 +36,7 @@ mod maintain;
 mod manifest;
 mod memory;
 mod moves;
+mod next;
 mod recover;
 mod scan;
 mod seal;

@@ -26,9 +26,9 @@ use mvvd_core::{Error, ErrorKind, Result, TableSchema};
 use crate::chunk::Chunk;
 use crate::disk::Disk;
 use crate::encode::{read_columns, read_schema, write_columns, write_schema};
+use crate::next::Next;
 use crate::segment::SegmentMeta;
 use crate::snapshot::Snapshot;
-use crate::table::Next;
 use crate::versions::Versions;
 use crate::wal::Lsn;
 

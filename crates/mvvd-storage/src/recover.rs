@@ -21,10 +21,11 @@ use crate::key::keys_of;
 use crate::log::{Added, Op, OpKind, TableLog, read_record};
 use crate::manifest::{MANIFEST, Manifest, Parts, TableEntry};
 use crate::memory::Memory;
+use crate::next::Next;
 use crate::segment::{Access, Segment, SegmentMeta};
 use crate::sidecar::{Shelf, sidecar_path};
 use crate::snapshot::{Place, Snapshot};
-use crate::table::{Next, Table, Unsettled};
+use crate::table::{Table, Unsettled};
 use crate::unlock::{create_seal, open_seal};
 use crate::wal::{Lsn, Wal};
 
@@ -347,7 +348,7 @@ impl Restored {
             chunks: chunks_of(present),
             older,
             versions_kept: segments.versions_kept,
-            next: Next::starting_at(entry.next_uid, entry.next_number),
+            next: Next::new(entry.next_uid, entry.next_number, 0),
             flushed_lsn,
             last_lsn: flushed_lsn,
             unsettled: Vec::new(),
@@ -367,7 +368,7 @@ impl Restored {
             chunks: Vec::new(),
             older: Vec::new(),
             versions_kept,
-            next: Next::starting_at(0, 0),
+            next: Next::new(0, 0, 0),
             // Operations of the same record follow.
             flushed_lsn: Lsn(lsn.0 - 1),
             last_lsn: lsn,

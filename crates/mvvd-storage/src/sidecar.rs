@@ -63,6 +63,15 @@ pub(crate) enum Slot {
     Failed(String),
 }
 
+/// What can be told of an index of a chunk without reading its file.
+#[derive(Debug, Clone)]
+pub(crate) enum Glance {
+    /// So many bytes.
+    There(usize),
+    Missing,
+    Failed(String),
+}
+
 impl Sidecars {
     pub(crate) fn forget(&self, index: u32) {
         self.slots.lock().remove(&index);
@@ -120,6 +129,20 @@ impl Shelf {
         slot
     }
 
+    /// What is known of an index of a chunk without reading its file: bytes of one that is there, whether it is sound or
+    /// not.
+    pub(crate) fn glance(&self, chunk: &Chunk, def: &IndexDef) -> Glance {
+        match (chunk.sidecars().slots.lock().get(&def.id), &self.files, chunk.segment()) {
+            (Some(Slot::Ready(open)), ..) => Glance::There(open.bytes),
+            (Some(Slot::Failed(message)), ..) => Glance::Failed(message.clone()),
+            (None, Some(Files { fs, .. }), Some(segment)) => {
+                let bytes = fs.len(&sidecar_path(segment.meta().id, def.id));
+                bytes.map_or(Glance::Missing, |bytes| Glance::There(bytes as usize))
+            }
+            (Some(Slot::Missing) | None, ..) => Glance::Missing,
+        }
+    }
+
     fn open_file(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Result<Option<OpenIndex>> {
         let (Some(Files { fs, seal }), Some(segment)) = (&self.files, chunk.segment()) else { return Ok(None) };
         let path = sidecar_path(segment.meta().id, def.id);
@@ -140,7 +163,7 @@ impl Shelf {
     }
 
     /// What the index crate calls the index.
-    pub(crate) fn spec(&self, schema: &TableSchema, def: &IndexDef) -> Result<IndexSpec> {
+    fn spec(&self, schema: &TableSchema, def: &IndexDef) -> Result<IndexSpec> {
         let options = def.options.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         self.registry.spec(&def.kind, def.metric, index_types(schema, def)?, options)
     }

@@ -21,7 +21,7 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind, VectorType};
 
 use crate::exact;
-use crate::kind::{Build, Cursor, IndexKind, IndexSpec, VectorIndex};
+use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::options::OptionSpec;
 use crate::request::{Hit, Request};
 use crate::vectors::Vectors;
@@ -34,6 +34,10 @@ pub(crate) struct FlatKind;
 impl IndexKind for FlatKind {
     fn name(&self) -> &'static str {
         "flat"
+    }
+
+    fn knob(&self) -> Knob {
+        Knob::None
     }
 
     fn options(&self) -> &[OptionSpec] {

@@ -25,18 +25,22 @@ pub(super) struct Graph {
     locks: Vec<Mutex<()>>,
 }
 
+/// Where the links of each node of these levels start among those of the upper levels, `m` a level, and where all end.
+pub(super) fn upper_starts(levels: &[u8], m: usize) -> (Vec<u32>, u32) {
+    let mut end = 0;
+    let start = |&level: &u8| {
+        let start = end;
+        end += u32::from(level) * m as u32;
+        start
+    };
+    let starts = levels.iter().map(start).collect();
+    (starts, end)
+}
+
 impl Graph {
     /// Nodes without links.
     pub(super) fn new(degree: usize, m: usize, levels: Vec<u8>) -> Self {
-        let mut end = 0;
-        let upper_at = levels
-            .iter()
-            .map(|&level| {
-                let start = end;
-                end += u32::from(level) * m as u32;
-                start
-            })
-            .collect();
+        let (upper_at, end) = upper_starts(&levels, m);
         let empty = |count: usize| (0..count).map(|_| AtomicU32::new(NONE)).collect();
         let base = empty(levels.len() * degree);
         let locks = (0..LOCKS).map(|_| Mutex::new(())).collect();

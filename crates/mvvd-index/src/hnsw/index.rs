@@ -6,6 +6,7 @@ use arrow::buffer::{Buffer, ScalarBuffer};
 use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::{Error, Ordinal, Result};
 
+use super::graph::upper_starts;
 use super::guide::Scratch;
 use super::layout::{Codes, Records};
 use super::{NONE, Settings, cursor, extend};
@@ -56,15 +57,7 @@ pub(super) struct Upper {
 impl Upper {
     /// Of nodes of these levels, as a [`super::graph::Graph`] has them.
     pub(super) fn new(m: usize, levels: ScalarBuffer<u8>, links: ScalarBuffer<u32>) -> Self {
-        let mut end = 0;
-        let at = levels
-            .iter()
-            .map(|&level| {
-                let start = end;
-                end += u32::from(level) * m as u32;
-                start
-            })
-            .collect();
+        let (at, _) = upper_starts(&levels, m);
         Self { m, levels, at, links }
     }
 

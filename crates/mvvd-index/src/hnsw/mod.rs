@@ -36,7 +36,7 @@ use mvvd_core::{Error, Result, VectorKind};
 use self::beam::NONE;
 use self::layout::Codes;
 use crate::euclid::Euclid;
-use crate::kind::{Build, IndexKind, IndexSpec, VectorIndex};
+use crate::kind::{Build, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::options::{Choice, OptionSpec};
 use crate::vectors::Vectors;
 
@@ -71,6 +71,10 @@ pub(crate) struct HnswKind;
 impl IndexKind for HnswKind {
     fn name(&self) -> &'static str {
         "hnsw"
+    }
+
+    fn knob(&self) -> Knob {
+        Knob::EfSearch
     }
 
     fn options(&self) -> &[OptionSpec] {

@@ -25,7 +25,7 @@ use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind};
 
-use crate::kind::{Build, Cursor, IndexKind, IndexSpec, VectorIndex};
+use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::options::OptionSpec;
 use crate::request::{Hit, Request};
 use crate::vectors::Vectors;
@@ -39,6 +39,10 @@ pub(crate) struct InvertedKind;
 impl IndexKind for InvertedKind {
     fn name(&self) -> &'static str {
         "inverted"
+    }
+
+    fn knob(&self) -> Knob {
+        Knob::None
     }
 
     fn options(&self) -> &[OptionSpec] {

@@ -23,15 +23,14 @@ pub(super) fn cursor<'a, C: Codec>(
     request: &'a Request<'a>,
 ) -> Result<Box<dyn Cursor + 'a>> {
     check_terms(index.spec.metric, request.terms)?;
-    let search =
-        Search::new(index, columns, request).filter(|search| !search.is_scan_cheaper(search.nprobe(request.k)));
+    let search = Search::new(index, columns, request).filter(|search| !search.is_scan_cheaper(search.nprobe()));
     let Some(search) = search else {
         return Ok(Box::new(exact::cursor(columns, index.rows, request)));
     };
     Ok(Box::new(InLists {
         // All of them, the farthest first, to be taken from the end.
         lists: nearest_lists(index, &search.terms, index.lists()).into_iter().rev().collect(),
-        nprobe: search.nprobe(request.k),
+        nprobe: search.nprobe(),
         search,
         scanned: 0,
         given: 0,

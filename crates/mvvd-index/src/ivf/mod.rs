@@ -21,7 +21,7 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind};
 
 use crate::codec::Codec;
-use crate::kind::{Build, Cursor, IndexKind, IndexSpec, VectorIndex};
+use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::kmeans::Centroids;
 use crate::options::{Choice, OptionSpec};
 use crate::request::{Hit, Request};
@@ -60,6 +60,10 @@ impl<C: Codec> IvfKind<C> {
 impl<C: Codec + 'static> IndexKind for IvfKind<C> {
     fn name(&self) -> &'static str {
         C::KIND
+    }
+
+    fn knob(&self) -> Knob {
+        Knob::Nprobe
     }
 
     fn options(&self) -> &[OptionSpec] {

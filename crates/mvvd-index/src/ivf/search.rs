@@ -37,7 +37,7 @@ pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request:
     let Some(search) = Search::new(index, columns, request) else {
         return Ok(exact::search(columns, index.rows, request));
     };
-    let mut nprobe = search.nprobe(request.k);
+    let mut nprobe = search.nprobe();
     if search.is_scan_cheaper(nprobe) {
         return Ok(exact::search(columns, index.rows, request));
     }
@@ -81,8 +81,8 @@ impl<'a, C: Codec> Search<'a, C> {
         Some(Self { index, columns, request, terms, weightless, root, deviations: DEVIATIONS, filter_first })
     }
 
-    /// Lists to look at for the `k` nearest.
-    pub(super) fn nprobe(&self, _k: usize) -> usize {
+    /// Lists to look at.
+    pub(super) fn nprobe(&self) -> usize {
         let nprobe = match self.request.effort.nprobe {
             Some(nprobe) => nprobe,
             None => {

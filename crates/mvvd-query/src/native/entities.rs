@@ -10,7 +10,8 @@ use mvvd_core::{Error, Result, RowId, TableSchema};
 use mvvd_storage::{Key, Snapshot, keys_of};
 
 use crate::coerce::{to_field, to_table};
-use crate::dml::{FEW_ROWS, now_micros, stamp_updated, widen};
+use crate::dml::{FEW_ROWS, now_micros, stamp_updated};
+use crate::insert::widen;
 use crate::session::Session;
 use crate::syntax::parse_expr;
 use crate::{Answer, Value};

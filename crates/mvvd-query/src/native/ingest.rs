@@ -13,8 +13,9 @@ use mvvd_core::{Error, ErrorKind, Result};
 use mvvd_storage::{Table, batch_bytes};
 
 use crate::ddl::fill_table;
-use crate::dml::{now_micros, widen};
+use crate::dml::now_micros;
 use crate::error::from_df;
+use crate::insert::widen;
 use crate::native::entities::named_columns;
 use crate::session::Session;
 use crate::syntax::{scratch_relation, select_mut, select_template, unique_name};

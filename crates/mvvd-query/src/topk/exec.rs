@@ -18,7 +18,6 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use mvvd_index::Filter;
 use mvvd_storage::{Database, Place};
 use rayon::ThreadPool;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -30,6 +29,7 @@ use crate::Settings;
 use crate::bridge::compute;
 use crate::error::{from_df, to_df};
 use crate::reach::Reach;
+use crate::row_filter::passing;
 use crate::scan_exec::{Piece, Scan, with_row_id, write_scan};
 
 /// Rows that one task scores at once: distances of a block stay in the first cache level.
@@ -105,7 +105,7 @@ impl TopKExec {
         self
     }
 
-    fn search(&self, distances: Count) -> Result<Search> {
+    fn search(&self, rows_read: Count, distances: Count) -> Result<Search> {
         let types = self.score.key_types()?;
         let first_is_f64 = types.first() == Some(&DataType::Float64);
         let sort_field = |(ty, key): (&DataType, &Key)| SortField::new_with_options(ty.clone(), key.options);
@@ -127,6 +127,7 @@ impl TopKExec {
             k: self.k,
             bound: AtomicU64::new(u64::MAX),
             cancelled: Arc::new(AtomicBool::new(false)),
+            rows_read,
             distances,
         })
     }
@@ -144,7 +145,8 @@ struct Search {
     /// The smallest bound that any thread has reached; rows beyond it cannot win anywhere.
     bound: AtomicU64,
     cancelled: Arc<AtomicBool>,
-    /// Distances that were computed, for EXPLAIN ANALYZE.
+    /// Rows that were looked at, and distances that were computed, for EXPLAIN ANALYZE.
+    rows_read: Count,
     distances: Count,
 }
 
@@ -166,51 +168,35 @@ impl Search {
     fn propose(&self) -> Result<(Heap, HashSet<u32>)> {
         let nothing = || (Heap::new(self.k), HashSet::new());
         let Choice::Use(index) = &self.index else { return Ok(nothing()) };
-        let Some(term) = self.score.first_distance().and_then(|bound| index.term(bound)) else { return Ok(nothing()) };
         let (schema, chunks) = (self.scan.snapshot.schema(), self.scan.snapshot.chunks());
+        let Some(search) = self.score.first_distance().and_then(|bound| index.search(schema, bound)) else {
+            return Ok(nothing());
+        };
         let mut covered: Vec<(u32, ChunkIndex)> = Vec::with_capacity(chunks.len());
         for (i, chunk) in chunks.iter().enumerate() {
-            if let Some(of_chunk) = index.over(chunk, schema, self.k)? {
+            if let Some(of_chunk) = search.over(chunk, self.k)? {
                 covered.push((i as u32, of_chunk));
             }
         }
-        let search = |(i, of_chunk): &(u32, ChunkIndex)| {
-            let filter = self.filter(*i)?;
-            Ok((*i, index.propose(of_chunk, schema, &term, self.k, filter.as_ref())?))
+        let propose = |(i, of_chunk): &(u32, ChunkIndex)| {
+            let filter = passing(&self.scan, *i)?;
+            Ok((*i, search.propose(of_chunk, self.k, filter.as_ref())?))
         };
         let found: Vec<(u32, Option<Vec<u32>>)> = match covered.as_slice() {
             // Without the way over other threads.
-            [one] => vec![search(one)?],
-            many => many.par_iter().map(search).collect::<Result<_>>()?,
+            [one] => vec![propose(one)?],
+            many => many.par_iter().map(propose).collect::<Result<_>>()?,
         };
         let (mut heap, mut done) = nothing();
         let mut converter = None;
         for (i, rows) in found {
             let Some(rows) = rows else { continue };
+            self.rows_read.add(rows.len());
             let piece = Piece::new(i, 0..chunks[i as usize].len());
             (heap, converter) = self.offer(heap, converter, &piece, Some(rows.into()))?;
             done.insert(i);
         }
         Ok((heap, done))
-    }
-
-    /// The rows of a chunk that are live and pass the conditions; none if all do.
-    fn filter(&self, chunk: u32) -> Result<Option<Filter>> {
-        let rows = self.scan.snapshot.chunks()[chunk as usize].len();
-        if self.scan.filters.is_empty() && self.scan.snapshot.chunks()[chunk as usize].deleted().is_empty() {
-            return Ok(None);
-        }
-        let pieces = self.scan.pieces(BLOCK_ROWS).into_iter().filter(|piece| piece.chunk == chunk);
-        let selected = pieces
-            .collect::<Vec<_>>()
-            .par_iter()
-            .map(|piece| Ok((piece.range.clone(), self.scan.selection(piece)?)))
-            .collect::<Result<Vec<_>>>()?;
-        let ordinals = selected.iter().flat_map(|(range, selected)| {
-            let count = selected.as_ref().map_or(range.len(), Array::len);
-            (0..count).map(|i| range.start as u32 + selected.as_ref().map_or(i as u32, |rows| rows.value(i)))
-        });
-        Ok(Some(Filter::of_ordinals(rows, ordinals)))
     }
 
     fn block(
@@ -222,6 +208,7 @@ impl Search {
         if self.cancelled.load(Ordering::Relaxed) {
             return Ok((heap, converter));
         }
+        self.rows_read.add(piece.range.len());
         let selected = self.scan.selection(piece)?;
         self.offer(heap, converter, piece, selected)
     }
@@ -422,7 +409,7 @@ impl ExecutionPlan for TopKExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let rows = MetricBuilder::new(&self.metrics).output_rows(partition);
-        let scored = MetricBuilder::new(&self.metrics).counter("rows_read", partition);
+        let rows_read = MetricBuilder::new(&self.metrics).counter("rows_read", partition);
         let distances = MetricBuilder::new(&self.metrics).counter("distances", partition);
         let time = MetricBuilder::new(&self.metrics).elapsed_compute(partition);
         let (schema, output, pool) = (self.schema(), self.output.clone(), Arc::clone(&self.pool));
@@ -441,11 +428,10 @@ impl ExecutionPlan for TopKExec {
         };
         let out_schema = Arc::clone(&schema);
         let batch = async move {
-            let search = plan.search(distances)?;
+            let search = plan.search(rows_read, distances)?;
             // One heap a thread, and the one that they are merged into.
             let entries = search.k.min(search.scan.snapshot.live()) * (pool.current_num_threads() + 1);
             reservation.try_grow(entries * (size_of::<Candidate>() + KEY_BYTES * search.rest.len()))?;
-            scored.add(search.scan.snapshot.live());
             let _cancel = CancelOnDrop(Arc::clone(&search.cancelled));
             let batch = compute(&pool, move || {
                 let _timer = time.timer();

@@ -11,10 +11,10 @@ use arrow::compute::SortOptions;
 use datafusion::common::Result;
 use mvvd_core::metric::Metric;
 use mvvd_core::schema::IndexDef;
-use mvvd_core::{Ordinal, TableSchema};
-use mvvd_index::{Effort, Filter, Hit, Query, Request, Term, VectorIndex, Vectors};
+use mvvd_core::{ErrorKind, Ordinal, TableSchema};
+use mvvd_index::{Effort, Filter, Hit, Knob, Query, Request, Term, VectorIndex, Vectors};
 use mvvd_storage::{Chunk, Database, index_columns, index_types};
-use mvvd_udfs::{BoundDistance, Distance, Form};
+use mvvd_udfs::{BoundDistance, Distance, Form, QueryValues};
 
 use super::score::{Score, SingleDistance};
 use crate::Settings;
@@ -23,8 +23,9 @@ use crate::error::to_df;
 /// Kinds of index in the order in which one is taken where several serve; others come after them.
 const PREFERRED: [&str; 4] = ["hnsw", "ivf_rabitq", "inverted", "flat"];
 
-/// More rows than this share of a chunk are found faster by a scan, unless there are few anyway.
-const K_SHARE_MAX: usize = 4;
+/// More rows than this share of a chunk are found faster by a scan, unless there are few anyway: a row costs an index of the
+/// order of a microsecond, and a scan some tens of nanoseconds.
+const K_SHARE_MAX: usize = 64;
 const FEW_ROWS: usize = 1_024;
 
 /// An index that answers a top-k.
@@ -38,6 +39,8 @@ pub(crate) struct IndexUse {
     /// Rows without a distance, and with one that is no number, come before all others.
     worst_first: bool,
     effort: Effort,
+    /// What of the effort counts.
+    knob: Knob,
 }
 
 /// What is said about indexes in a plan.
@@ -102,6 +105,8 @@ impl Choice {
                     distance,
                     worst_first,
                     effort,
+                    // A kind that this program does not have is built over no chunk.
+                    knob: database.registry().get(&def.kind).map_or(Knob::None, |kind| kind.knob()),
                 })
             }
             None => {
@@ -120,11 +125,14 @@ impl fmt::Display for Choice {
             Self::Refused(why) => write!(f, ", index=none ({why})"),
             Self::Use(index) => {
                 write!(f, ", index={} ({}, {}), ", index.def.name, index.def.kind, index.def.metric)?;
-                match (index.effort.ef_search, index.effort.nprobe, index.effort.recall_target) {
-                    (Some(ef), None, _) => write!(f, "ef_search={ef}"),
-                    (None, Some(nprobe), _) => write!(f, "nprobe={nprobe}"),
-                    (Some(ef), Some(nprobe), _) => write!(f, "ef_search={ef}, nprobe={nprobe}"),
-                    (None, None, target) => write!(f, "recall_target={}", target.unwrap_or_default()),
+                match (index.knob, index.effort.ef_search, index.effort.nprobe) {
+                    (Knob::None, ..) => write!(f, "exact"),
+                    (Knob::EfSearch, Some(ef), _) => write!(f, "ef_search={ef}"),
+                    (Knob::Nprobe, _, Some(nprobe)) => write!(f, "nprobe={nprobe}"),
+                    (Knob::Nprobe, _, None) => write!(f, "nprobe=auto"),
+                    (Knob::EfSearch, None, _) => {
+                        write!(f, "recall_target={}", index.effort.recall_target.unwrap_or_default())
+                    }
                 }
             }
         }
@@ -143,48 +151,63 @@ impl IndexUse {
         Self { worst_first: false, ..self }
     }
 
+    /// The search for the rows near the query of `bound`, over chunks of a table of this schema; none if the query is
+    /// NULL.
+    pub(crate) fn search<'a>(&'a self, schema: &'a TableSchema, bound: &BoundDistance) -> Option<IndexSearch<'a>> {
+        let query = match bound.values()? {
+            QueryValues::Dense(values) => Query::Dense(values.into()),
+            QueryValues::Bits(bytes) => Query::Bits(bytes.into()),
+            QueryValues::Sparse(indices, values) => Query::Sparse(indices.into(), values.into()),
+        };
+        let term = Term { column: self.column, metric: self.distance.metric, query, weight: 1.0 };
+        Some(IndexSearch { index: self, schema, term })
+    }
+}
+
+/// One run of an index over the chunks of a table.
+pub(crate) struct IndexSearch<'a> {
+    index: &'a IndexUse,
+    schema: &'a TableSchema,
+    term: Term,
+}
+
+/// An index over one chunk, with the columns that it is over.
+pub(crate) struct ChunkIndex {
+    index: Arc<dyn VectorIndex>,
+    columns: Vec<ArrayRef>,
+}
+
+impl IndexSearch<'_> {
     /// Whether `k` rows of the chunk are found faster by a scan.
     pub(crate) fn is_too_many(&self, chunk: &Chunk, k: usize) -> bool {
         chunk.len() > FEW_ROWS && k >= chunk.len() / K_SHARE_MAX
     }
 
     /// The index over a chunk, if it is built and worth asking for `k` rows.
-    pub(crate) fn over(&self, chunk: &Chunk, schema: &TableSchema, k: usize) -> Result<Option<ChunkIndex>> {
+    pub(crate) fn over(&self, chunk: &Chunk, k: usize) -> Result<Option<ChunkIndex>> {
         if self.is_too_many(chunk, k) {
             return Ok(None);
         }
-        let Some(open) = self.database.index_of(chunk, schema, &self.def) else { return Ok(None) };
-        let columns = index_columns(chunk, schema, &self.def).map_err(to_df)?;
-        if self.worst_first && columns[self.column].null_count() > 0 {
+        let IndexUse { database, def, column, worst_first, .. } = self.index;
+        let Some(open) = database.index_of(chunk, self.schema, def) else { return Ok(None) };
+        let columns = index_columns(chunk, self.schema, def).map_err(to_df)?;
+        if *worst_first && columns[*column].null_count() > 0 {
             return Ok(None);
         }
         Ok(Some(ChunkIndex { index: Arc::clone(&open.index), columns }))
     }
 
-    /// The query as indexes take it; none if it is NULL.
-    pub(crate) fn term(&self, bound: &BoundDistance) -> Option<Term> {
-        let query = match bound.values()? {
-            mvvd_udfs::QueryValues::Dense(values) => Query::Dense(values.into()),
-            mvvd_udfs::QueryValues::Bits(bytes) => Query::Bits(bytes.into()),
-            mvvd_udfs::QueryValues::Sparse(indices, values) => Query::Sparse(indices.into(), values.into()),
-        };
-        Some(Term { column: self.column, metric: self.distance.metric, query, weight: 1.0 })
-    }
-
-    /// The nearest rows of a chunk that the index finds.
-    pub(crate) fn nearest(
-        &self,
-        chunk: &ChunkIndex,
-        schema: &TableSchema,
-        term: &Term,
-        k: usize,
-        filter: Option<&Filter>,
-    ) -> Result<Vec<Hit>> {
-        let types = index_types(schema, &self.def).map_err(to_df)?;
+    /// The nearest rows of a chunk that the index finds; none if it does not serve the query after all.
+    pub(crate) fn nearest(&self, chunk: &ChunkIndex, k: usize, filter: Option<&Filter>) -> Result<Option<Vec<Hit>>> {
+        let types = index_types(self.schema, &self.index.def).map_err(to_df)?;
         let columns: Vec<Vectors<'_>> =
             chunk.columns.iter().zip(types).map(|(array, ty)| Vectors::new(&**array, ty)).collect();
-        let request = Request { terms: std::slice::from_ref(term), k, filter, effort: self.effort };
-        chunk.index.search(&columns, &request).map_err(to_df)
+        let request = Request { terms: std::slice::from_ref(&self.term), k, filter, effort: self.index.effort };
+        match chunk.index.search(&columns, &request) {
+            Ok(hits) => Ok(Some(hits)),
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(e) => Err(to_df(e)),
+        }
     }
 
     /// The rows of a chunk that the index proposes, ascending; none if it finds fewer than there should be, so that all
@@ -192,12 +215,10 @@ impl IndexUse {
     pub(crate) fn propose(
         &self,
         chunk: &ChunkIndex,
-        schema: &TableSchema,
-        term: &Term,
         k: usize,
         filter: Option<&Filter>,
     ) -> Result<Option<Vec<Ordinal>>> {
-        let hits = self.nearest(chunk, schema, term, k, filter)?;
+        let Some(hits) = self.nearest(chunk, k, filter)? else { return Ok(None) };
         let matching = filter.map_or(chunk.index.rows(), Filter::count);
         if hits.len() < k.min(matching) {
             return Ok(None);
@@ -206,10 +227,4 @@ impl IndexUse {
         ordinals.sort_unstable();
         Ok(Some(ordinals))
     }
-}
-
-/// An index over one chunk, with the columns that it is over.
-pub(crate) struct ChunkIndex {
-    index: Arc<dyn VectorIndex>,
-    columns: Vec<ArrayRef>,
 }

@@ -15,5 +15,5 @@ mod score;
 mod sum;
 
 pub(crate) use index::{Choice, IndexUse};
-pub(crate) use rule::ReplaceTopK;
+pub(crate) use rule::replace;
 pub(crate) use score::Score;

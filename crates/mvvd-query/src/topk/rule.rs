@@ -14,11 +14,9 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -33,58 +31,27 @@ use crate::scan_exec::{Scan, ScanExec};
 /// Largest k that is kept in a heap.
 const K_MAX: usize = 10_000_000;
 
-/// The rule.
-#[derive(Debug)]
-pub(crate) struct ReplaceTopK {
-    pool: Arc<ThreadPool>,
-    database: Arc<Database>,
-}
-
-impl ReplaceTopK {
-    pub(crate) fn new(pool: Arc<ThreadPool>, database: Arc<Database>) -> Self {
-        Self { pool, database }
-    }
-
-    fn replace(&self, plan: &Arc<dyn ExecutionPlan>, settings: &Settings) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-        let Some(sort) = plan.downcast_ref::<SortExec>() else { return Ok(None) };
-        let Some(k) = sort.fetch().filter(|k| (1..=K_MAX).contains(k)) else { return Ok(None) };
-        let Some(input) = Input::of(sort.input())? else { return Ok(None) };
-        let mut keys = Vec::with_capacity(sort.expr().len());
-        for key in sort.expr() {
-            let expr = inline(&key.expr, &input.output)?;
-            if is_volatile(&expr) {
-                return Ok(None);
-            }
-            keys.push(Key { expr, options: key.options });
+/// The operator that `plan` is, if it has the form above.
+pub(crate) fn replace(
+    plan: &Arc<dyn ExecutionPlan>,
+    database: &Arc<Database>,
+    pool: &Arc<ThreadPool>,
+    settings: &Settings,
+) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(sort) = plan.downcast_ref::<SortExec>() else { return Ok(None) };
+    let Some(k) = sort.fetch().filter(|k| (1..=K_MAX).contains(k)) else { return Ok(None) };
+    let Some(input) = Input::of(sort.input())? else { return Ok(None) };
+    let mut keys = Vec::with_capacity(sort.expr().len());
+    for key in sort.expr() {
+        let expr = inline(&key.expr, &input.output)?;
+        if is_volatile(&expr) {
+            return Ok(None);
         }
-        let exec =
-            TopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(&self.pool))?
-                .with_index(&self.database, settings);
-        Ok(Some(Arc::new(exec)))
+        keys.push(Key { expr, options: key.options });
     }
-}
-
-impl PhysicalOptimizerRule for ReplaceTopK {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        let default = Settings::default();
-        let settings = config.extensions.get::<Settings>().unwrap_or(&default);
-        if !settings.use_topk {
-            return Ok(plan);
-        }
-        let replaced = plan.transform_down(|node| match self.replace(&node, settings)? {
-            Some(exec) => Ok(Transformed::yes(exec)),
-            None => Ok(Transformed::no(node)),
-        })?;
-        Ok(replaced.data)
-    }
-
-    fn name(&self) -> &'static str {
-        "top_k"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
+    let exec = TopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(pool))?
+        .with_index(database, settings);
+    Ok(Some(Arc::new(exec)))
 }
 
 /// What lies under the sort: a scan, and the columns above it as expressions over the whole table.

@@ -8,6 +8,7 @@ mod hostile;
 mod index_model;
 mod memory;
 mod native;
+mod own_index;
 mod scripts;
 mod slt;
 mod snapshots;

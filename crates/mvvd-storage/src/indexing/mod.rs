@@ -13,7 +13,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::chunk::Chunk;
 use crate::database::{Database, Shared};
 use crate::maintain::Wake;
-use crate::sidecar::Slot;
+use crate::sidecar::{Glance, OpenIndex, Slot};
 use crate::table::Table;
 
 /// A smaller chunk that is only in memory gets no index in the background: it is scanned in no time, and soon becomes part
@@ -247,34 +247,28 @@ impl Database {
     }
 
     /// The index over the rows of a chunk, if it is built; `schema` is that of the chunk's snapshot.
-    pub fn index_of(
-        &self,
-        chunk: &Chunk,
-        schema: &TableSchema,
-        def: &IndexDef,
-    ) -> Option<Arc<crate::sidecar::OpenIndex>> {
+    pub fn index_of(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Option<Arc<OpenIndex>> {
         match self.shared.shelf.slot(chunk, schema, def) {
             Slot::Ready(open) => Some(open),
             Slot::Missing | Slot::Failed(_) => None,
         }
     }
 
-    /// The indexes of all tables, and how far they are.
+    /// The indexes of all tables, and how far they are. Reads no file.
     pub fn index_states(&self) -> Vec<IndexState> {
         let mut states = Vec::new();
         for (name, table) in self.tables() {
             let snapshot = table.snapshot();
             let schema = snapshot.schema();
             for def in schema.indexes() {
-                let (mut covered, mut bytes, mut failed) = (0, 0, None);
+                let (mut covered, mut bytes, mut is_waiting, mut failed) = (0, 0, false, None);
                 for chunk in snapshot.chunks() {
-                    match self.shared.shelf.slot(chunk, schema, def) {
-                        Slot::Ready(open) => (covered, bytes) = (covered + chunk.live(), bytes + open.bytes),
-                        Slot::Failed(message) => failed = Some(message),
-                        Slot::Missing => {}
+                    match self.shared.shelf.glance(chunk, def) {
+                        Glance::There(of_chunk) => (covered, bytes) = (covered + chunk.live(), bytes + of_chunk),
+                        Glance::Failed(message) => failed = Some(message),
+                        Glance::Missing => is_waiting |= self.shared.is_indexable(chunk, schema, def, false),
                     }
                 }
-                let is_waiting = |chunk: &Arc<Chunk>| self.shared.lacks(chunk, schema, def, false);
                 let running = self.shared.builder.running.lock();
                 let running = running.as_ref().filter(|running| {
                     running.index == def.id && std::ptr::eq(running.table.as_ptr(), Arc::as_ptr(&table))
@@ -282,7 +276,7 @@ impl Database {
                 let state = match (running, failed) {
                     (Some(running), _) => format!("building {:.0} %", running.done * 100.0),
                     (None, Some(message)) => format!("failed: {message}"),
-                    (None, None) if snapshot.chunks().iter().any(is_waiting) => "waiting".to_owned(),
+                    (None, None) if is_waiting => "waiting".to_owned(),
                     (None, None) => "ready".to_owned(),
                 };
                 let columns = def.columns.iter().filter_map(|&id| schema.position(id));

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
 use mvvd_index::{
-    Cursor, Effort, Hit, IndexKind, IndexSpec, OptionSpec, Query, Registry, Request, Term, VectorIndex, Vectors,
+    Cursor, Effort, Hit, IndexKind, IndexSpec, Knob, OptionSpec, Query, Registry, Request, Term, VectorIndex, Vectors,
 };
 
 use super::*;
@@ -27,6 +27,10 @@ struct PlainIndex(usize);
 impl IndexKind for Plain {
     fn name(&self) -> &'static str {
         "plain"
+    }
+
+    fn knob(&self) -> Knob {
+        Knob::None
     }
 
     fn options(&self) -> &[OptionSpec] {
