@@ -7,6 +7,7 @@ mod duckdb;
 mod exact;
 mod machine;
 mod plan;
+mod python;
 mod storage;
 
 use std::path::PathBuf;
@@ -93,21 +94,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for one thread starts");
-    let outcome = runtime.block_on(async {
-        match args.command {
-            Command::Truth { data, every, set } => report_truth(&data, set, every).await,
-            Command::Plan { runs } => plan::run(runs.max(1)).await,
-            Command::Exact { data, threads, duckdb, python } => {
-                exact::run(&data, threads, duckdb.then_some(&*python)).await
-            }
-            Command::Storage { data, dir, rows, json } => storage::run(&data, dir.as_deref(), rows.max(1), json).await,
-            Command::Ann(args) => ann::run(&args),
-            Command::Compare(args) => ann::compare(&args),
-            Command::Generate(args) => ann::generate(&args),
+    let outcome = match args.command {
+        Command::Truth { data, every, set } => wait(report_truth(&data, set, every)),
+        Command::Plan { runs } => wait(plan::run(runs.max(1))),
+        Command::Exact { data, threads, duckdb, python } => {
+            wait(exact::run(&data, threads, duckdb.then_some(&*python)))
         }
-    });
+        Command::Storage { data, dir, rows, json } => wait(storage::run(&data, dir.as_deref(), rows.max(1), json)),
+        Command::Ann(args) => ann::run(&args),
+        Command::Compare(args) => ann::compare(&args),
+        Command::Generate(args) => ann::generate(&args),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
@@ -115,6 +112,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs what asks a database in this process.
+fn wait(work: impl Future<Output = truth::Result<()>>) -> truth::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 async fn report_truth(

@@ -12,7 +12,8 @@ use mvvd_core::metric::Metric;
 
 use super::curve::{Point, rate_at};
 use super::report::Line;
-use super::{Ann, Search, metric, pair, setting};
+use super::{Ann, Search, Via, metric, pair, setting};
+use crate::python::with_packages;
 
 /// The script that measures one peer, and the packages it needs.
 const SCRIPT: &str = include_str!("../../peers/ann/peer.py");
@@ -37,7 +38,7 @@ const EF_SEARCH: [usize; 15] = [10, 12, 16, 20, 28, 40, 56, 80, 112, 160, 240, 3
 /// Settings of an index of lists.
 const NPROBE: [usize; 15] = [1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
-/// What `mvvd-bench compare` is given.
+/// Measures indexes beside hnswlib, faiss, usearch and rabitqlib on the same files and core.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   mvvd-bench compare --base set/train.npy --query set/test.npy --truth set/neighbors.npy --metric l2 --work /tmp/peers \\
@@ -98,7 +99,11 @@ pub(crate) fn run(args: &Compare) -> Result<()> {
         }
         let python = match args.peer.is_empty() {
             true => PathBuf::new(),
-            false => environment(&args.python, &args.work)?,
+            false => {
+                let imports = "import numpy, hnswlib, faiss, usearch, rabitqlib";
+                let packages: Vec<&str> = REQUIREMENTS.lines().collect();
+                with_packages(&args.python, imports, &args.work.join("venv"), &packages)?
+            }
         };
         for peer in &args.peer {
             theirs(args, [base, query, truth], &python, peer, &mut |line| Ok(writeln!(lines, "{line}")?))?;
@@ -143,6 +148,7 @@ fn ours(args: &Compare, [base, query, truth]: [&PathBuf; 3], index: &str, take: 
         queries: Some(args.queries as usize),
         seed: args.seed,
         index_file: None,
+        via: Via::Library,
         json: true,
     };
     ann.measure(&mut |line| {
@@ -183,35 +189,6 @@ fn theirs(args: &Compare, files: [&PathBuf; 3], python: &Path, peer: &str, take:
     match child.wait()?.success() {
         true => Ok(()),
         false => Err(format!("{peer} failed; its message is above").into()),
-    }
-}
-
-/// A Python that has the packages: `python` itself, or one of an environment below `work`, made if need be.
-fn environment(python: &Path, work: &Path) -> Result<PathBuf> {
-    let has = |python: &Path| {
-        let imports = "import numpy, hnswlib, faiss, usearch, rabitqlib";
-        Command::new(python).args(["-c", imports]).output().is_ok_and(|output| output.status.success())
-    };
-    let own = work.join("venv/bin/python");
-    if has(python) {
-        return Ok(python.to_owned());
-    }
-    if !has(&own) {
-        eprintln!("installing the peers into {}", work.display());
-        fs::create_dir_all(work)?;
-        let list = work.join("requirements.txt");
-        fs::write(&list, REQUIREMENTS)?;
-        call(Command::new(python).args(["-m", "venv"]).arg(work.join("venv")))?;
-        call(Command::new(&own).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&list))?;
-    }
-    Ok(own)
-}
-
-fn call(command: &mut Command) -> Result<()> {
-    let output = command.output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
     }
 }
 

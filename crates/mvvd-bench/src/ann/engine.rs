@@ -16,6 +16,9 @@ use super::load::Matrix;
 
 /// Something that answers queries, from any number of threads.
 pub(crate) trait Engine: Sync {
+    /// What reports call it.
+    fn name(&self) -> &'static str;
+
     /// The rows it finds, nearest first.
     fn search(&self, query: &[f32], k: usize, effort: Effort) -> Result<Vec<u32>>;
 
@@ -86,6 +89,10 @@ impl<'a> Library<'a> {
 }
 
 impl Engine for Library<'_> {
+    fn name(&self) -> &'static str {
+        "library"
+    }
+
     fn search(&self, query: &[f32], k: usize, effort: Effort) -> Result<Vec<u32>> {
         let terms = [Term { column: 0, metric: self.metric, query: Query::Dense(query.into()), weight: 1.0 }];
         let request = Request { terms: &terms, k, filter: self.filter, effort };

@@ -8,6 +8,7 @@ mod generate;
 mod load;
 mod measure;
 mod report;
+mod sql;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,11 +21,11 @@ use mvvd_index::{Effort, Filter};
 pub(crate) use compare::{Compare, run as compare};
 
 use crate::machine;
-use engine::Engine as _;
+use engine::Engine;
 use load::Matrix;
 use report::Line;
 
-/// What `mvvd-bench ann` is given.
+/// Measures one kind of index on vectors from files: build time, size, queries a second and recall.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mvvd-bench generate --out /tmp/set --rows 100000
@@ -35,7 +36,8 @@ use report::Line;
 
 Files: .npy, .parquet (a column of lists), .fvecs, .bvecs, .fbin, .u8bin, .i8bin; neighbours also .ivecs and .ibin.
 A row counts as found if it is as near as the k-th true neighbour. Rates are the best of three passes after one that
-warms up; --threads 1 is the figure that other libraries publish. Sizes leave the vectors themselves out.")]
+warms up; --threads 1 is the figure that other libraries publish. Sizes leave the vectors themselves out. --via sql loads a
+table in memory, makes the index there and asks through a prepared statement.")]
 pub(crate) struct Ann {
     /// Vectors to search in.
     #[arg(long, value_name = "FILE")]
@@ -91,9 +93,19 @@ pub(crate) struct Ann {
     /// Opens the index from this file if it exists, otherwise builds it and writes it there.
     #[arg(long, value_name = "FILE")]
     index_file: Option<PathBuf>,
+    /// Asks the index itself, or a database through a prepared statement.
+    #[arg(long, default_value = "library", conflicts_with = "index_file")]
+    via: Via,
     /// One line of JSON a setting instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Via {
+    Library,
+    Sql,
 }
 
 /// A setting: its names and values as given, and what they mean.
@@ -141,7 +153,10 @@ impl Ann {
             seed: self.seed,
             file: self.index_file.as_deref(),
         };
-        let engine = engine::Library::new(&plan, &base, filter.as_ref())?;
+        let engine: Box<dyn Engine + '_> = match self.via {
+            Via::Library => Box::new(engine::Library::new(&plan, &base, filter.as_ref())?),
+            Via::Sql => Box::new(sql::Sql::new(&plan, &base, filter.as_ref())?),
+        };
         let cost = engine.cost();
         let machine = machine::describe();
         if let Some(core) = self.pin {
@@ -150,9 +165,9 @@ impl Ann {
         let questions = measure::Questions { base: &base, queries: &queries, truth: &truth, metric: self.metric, k };
         let default = [Search::default()];
         for search in if self.search.is_empty() { &default[..] } else { &self.search } {
-            let measured = measure::run(&engine, questions, threads, search.effort)?;
+            let measured = measure::run(&*engine, questions, threads, search.effort)?;
             let more = take(&Line {
-                engine: "library".to_owned(),
+                engine: engine.name().to_owned(),
                 index: self.index.clone(),
                 options: self.with.iter().cloned().collect(),
                 search: search.given.iter().cloned().collect(),
@@ -244,7 +259,7 @@ fn share(text: &str) -> std::result::Result<f64, String> {
     text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| format!("expected 0 to 1, got {text}"))
 }
 
-/// What `mvvd-bench generate` is given.
+/// Writes generated vectors, queries and their exact neighbours, to measure with where no real data is at hand.
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
     /// Folder to write train.npy, test.npy and neighbors.npy into.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One setting of one index. Sizes leave the vectors themselves out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Line {
-    /// How the index was asked: `library`, or `peer` for an index of another library.
+    /// How the index was asked: `library`, `sql`, or `peer` for an index of another library.
     pub(crate) engine: String,
     pub(crate) index: String,
     pub(crate) options: BTreeMap<String, String>,
