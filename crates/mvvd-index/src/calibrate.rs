@@ -19,8 +19,8 @@ use crate::vectors::{Values, Vectors};
 
 /// The recall is that of so many nearest rows.
 pub(crate) const K: usize = 10;
-/// Rows times queries of the exact scan, at most: a second or two.
-const MEASURED_MAX: usize = 64_000_000;
+/// Values that the exact scan reads, at most, all queries together: a second or two.
+const VALUES_MAX: usize = 1 << 33;
 const QUERIES_MAX: usize = 128;
 const QUERIES_MIN: usize = 16;
 /// Points that a stored curve may have.
@@ -28,7 +28,7 @@ const POINTS_MAX: usize = 64;
 /// Beyond this recall more effort is not measured.
 const ENOUGH: f32 = 0.9995;
 /// How far a query is moved from its row, as a share of the distance from the row to another one at random.
-const MOVED: f32 = 0.3;
+const MOVED: f32 = 0.4;
 
 /// Queries and what is true about them.
 pub(crate) struct Sample {
@@ -47,13 +47,15 @@ impl Sample {
     /// Queries near rows of a column that is not sparse, and their true answers. Runs on the pool it is called from.
     pub(crate) fn of(metric: Metric, column: Vectors<'_>, build: &Build<'_>) -> Result<Self> {
         let rows = column.len();
-        let count = (MEASURED_MAX / rows.max(1)).clamp(QUERIES_MIN, QUERIES_MAX);
+        let count = (VALUES_MAX / (rows * column.dims()).max(1)).clamp(QUERIES_MIN, QUERIES_MAX);
+        let usable: Vec<Ordinal> = (0..rows as Ordinal).filter(|&ordinal| column.is_valid(ordinal)).collect();
+        if usable.is_empty() {
+            return Ok(Self { queries: Vec::new() });
+        }
         let mut random = Random::new(build.seed ^ 0x5eed);
-        let mut pick = || random.below(rows.max(1)) as Ordinal;
-        let picked: Vec<[Ordinal; 2]> = (0..if rows == 0 { 0 } else { count }).map(|_| [pick(), pick()]).collect();
-        let usable = picked.into_iter().filter(|pair| pair.iter().all(|&ordinal| column.is_valid(ordinal)));
-        let queries: Result<Vec<Option<Sampled>>> = usable
-            .collect::<Vec<_>>()
+        let mut pick = || usable[random.below(usable.len())];
+        let picked: Vec<[Ordinal; 2]> = (0..count).map(|_| [pick(), pick()]).collect();
+        let queries: Result<Vec<Option<Sampled>>> = picked
             .into_par_iter()
             .map(|[row, other]| {
                 build.check()?;

@@ -21,6 +21,7 @@ use mvvd_core::{Error, Result, TableSchema, VectorKind, VectorType};
 use mvvd_storage::Database;
 
 use crate::Settings;
+use crate::code_distance;
 use crate::lexer::parse;
 use crate::session::Session;
 use crate::syntax::select_mut;
@@ -42,7 +43,7 @@ const FUNCTIONS: [Function; 3] = [
 ];
 
 impl Session {
-    /// Replaces the search functions in a statement. Returns the settings that they ask for, if there is any function.
+    /// Replaces the search functions in a statement, and those that look into the codes of indexes. Returns the settings that they ask for, if there is any function.
     pub(crate) fn expand_searches(&self, statement: &mut ast::Statement) -> Result<Option<Settings>> {
         let mut expand = Expand { database: &self.engine.database, asked: None, settings: self.settings() };
         match VisitMut::visit(statement, &mut expand) {
@@ -75,6 +76,13 @@ impl VisitorMut for Expand<'_> {
                 *factor = expanded;
                 ControlFlow::Continue(())
             }
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match code_distance::expand(self.database, expr) {
+            Ok(()) => ControlFlow::Continue(()),
             Err(e) => ControlFlow::Break(e),
         }
     }
@@ -187,7 +195,7 @@ fn name_of(metric: Metric) -> &'static str {
     }
 }
 
-fn text_of(expr: &Expr) -> Option<String> {
+pub(crate) fn text_of(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(value) => value.value.clone().into_string(),
         _ => None,

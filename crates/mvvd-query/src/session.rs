@@ -131,7 +131,7 @@ impl Session {
             .keys()
             .chain(state.aggregate_functions().keys())
             .chain(state.window_functions().keys())
-            .filter(|name| !name.starts_with("mvvd_array") && !name.starts_with("__"))
+            .filter(|name| !name.starts_with("mvvd_") && !name.starts_with("__"))
             .cloned()
             .collect();
         functions.sort();
@@ -282,6 +282,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
         .with_physical_optimizer_rules(physical)
         .build();
     register_functions(&mut state).expect("built-in functions register");
+    state.register_udf(Arc::new(crate::code_distance::udf(&engine.database))).expect("a built-in function registers");
     state.register_udtf(crate::versions::AT, crate::versions::At::new(Arc::clone(&engine.database)));
     state
 }

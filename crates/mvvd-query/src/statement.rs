@@ -26,7 +26,10 @@ impl Session {
             let settings = self.expand_searches(&mut statement)?.unwrap_or_else(|| self.settings());
             match statement {
                 S::Query(_) => self.run_query("SELECT", statement, &params, settings).await,
-                S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params, settings).await,
+                S::Explain { .. } => match explainable(statement)? {
+                    (statement, false) => self.run_query("EXPLAIN", statement, &params, settings).await,
+                    (statement, true) => Box::pin(self.explain_recall(statement, &params, settings)).await,
+                },
                 S::CreateTable(create) => Box::pin(self.create_table(create, &params)).await,
                 S::AlterTable(alter) => Box::pin(self.alter_table(alter)).await,
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {
@@ -88,8 +91,8 @@ fn unsupported(statement: &ast::Statement) -> Error {
     }
 }
 
-/// `EXPLAIN` in the forms that DataFusion runs; its options in parentheses become keywords.
-pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
+/// `EXPLAIN` in the forms that DataFusion runs, its options in parentheses as keywords, and whether `RECALL` is among them.
+pub(crate) fn explainable(statement: ast::Statement) -> Result<(ast::Statement, bool)> {
     let ast::Statement::Explain {
         describe_alias,
         mut analyze,
@@ -101,11 +104,12 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         options,
     } = statement
     else {
-        return Ok(statement);
+        return Ok((statement, false));
     };
     if !matches!(*statement, ast::Statement::Query(_)) {
         return Err(Error::unsupported("EXPLAIN is supported for queries only"));
     }
+    let mut recall = false;
     for option in options.iter().flatten() {
         let on = match &option.arg {
             None => true,
@@ -114,17 +118,18 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         match option.name.value.to_ascii_lowercase().as_str() {
             "analyze" => analyze = on,
             "verbose" => verbose = on,
-            "recall" => {
-                return Err(Error::unsupported("EXPLAIN (RECALL) is not supported in this version")
-                    .with_hint("run the query with mvvd.use_index = false and compare"));
-            }
+            "recall" => recall = on,
             other => {
                 return Err(Error::invalid(format!("unknown EXPLAIN option \"{other}\""))
-                    .with_hint("the options are ANALYZE and VERBOSE"));
+                    .with_hint("the options are ANALYZE, VERBOSE and RECALL"));
             }
         }
     }
-    Ok(ast::Statement::Explain {
+    if recall && !analyze {
+        return Err(Error::invalid("EXPLAIN option RECALL requires ANALYZE")
+            .with_hint("write EXPLAIN (ANALYZE, RECALL): the query is run"));
+    }
+    let explain = ast::Statement::Explain {
         describe_alias,
         analyze,
         verbose,
@@ -133,7 +138,8 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         statement,
         format,
         options: None,
-    })
+    };
+    Ok((explain, recall))
 }
 
 /// Refuses clauses that the planner would drop without a word.

@@ -84,9 +84,6 @@ impl Choice {
             return refused("the farthest rows come first");
         }
         let worst_first = order.descending || order.nulls_first;
-        if worst_first && distance.metric == Metric::Cosine {
-            return refused("rows whose vector has no length come first");
-        }
         let is_asked = |index: &IndexDef| settings.index_kind.is_none_or(|kind| kind == index.kind);
         let serves = |index: &&IndexDef| is_asked(index) && has_same_order(index.metric, distance.metric);
         let rank = |index: &&IndexDef| PREFERRED.iter().position(|kind| *kind == index.kind).unwrap_or(PREFERRED.len());
@@ -188,10 +185,20 @@ impl IndexSearch<'_> {
         if self.is_too_many(chunk, k) {
             return Ok(None);
         }
-        let IndexUse { database, def, column, worst_first, .. } = self.index;
+        let IndexUse { database, def, column, worst_first, knob, .. } = self.index;
         let Some(open) = database.index_of(chunk, self.schema, def) else { return Ok(None) };
         let columns = index_columns(chunk, self.schema, def).map_err(to_df)?;
-        if *worst_first && columns[*column].null_count() > 0 {
+        let vectors = columns[*column].len() - columns[*column].null_count();
+        if *worst_first && vectors < columns[*column].len() {
+            return Ok(None);
+        }
+        // Of a product, the longest vectors are the nearest, and some may be too long for codes.
+        let may_lack_nearest = *worst_first || def.metric == Metric::Dot && *knob != Knob::None;
+        let lacks_some = match open.index.findable(*column) {
+            Some(findable) => findable < vectors,
+            None => def.metric == Metric::Cosine,
+        };
+        if may_lack_nearest && lacks_some {
             return Ok(None);
         }
         Ok(Some(ChunkIndex { index: Arc::clone(&open.index), columns }))
