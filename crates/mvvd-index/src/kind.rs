@@ -61,7 +61,7 @@ pub enum Knob {
     None,
     /// `ef_search`, or the recall target where that is not set.
     EfSearch,
-    /// `nprobe`, or what the index thinks fit where that is not set.
+    /// `nprobe`, or the recall target where that is not set.
     Nprobe,
 }
 

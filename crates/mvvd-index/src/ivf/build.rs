@@ -8,6 +8,7 @@ use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::{Ordinal, Result};
 use rayon::prelude::*;
 
+use super::recall::Recall;
 use super::{Ivf, NO_ROW};
 use crate::codec::{Codec, Form};
 use crate::kind::{Build, IndexSpec};
@@ -62,9 +63,11 @@ impl<C: Codec> Ivf<C> {
             ordinals: Vec::new().into(),
             codes: Vec::new().into(),
             factors: Vec::new().into(),
-            nprobe: 0,
+            recall: Recall::default(),
         };
-        let index = empty.filled(columns, &of_row, build)?;
+        let mut index = empty.filled(columns, &of_row, build)?;
+        (build.progress)(0.9);
+        index.recall = Recall::measure(&index, columns, build)?;
         (build.progress)(1.0);
         Ok(index)
     }
@@ -85,13 +88,7 @@ impl<C: Codec> Ivf<C> {
         for (list, &offset) in lists.iter().zip(&offsets) {
             ordinals[offset as usize * BLOCK_ROWS..][..list.len()].copy_from_slice(list);
         }
-        let nprobe = match self.spaces.len() {
-            1 => (self.lists() / 32).clamp(8, 128),
-            // What is near by some columns may be far by all.
-            _ => (self.lists() / 6).clamp(48, 512),
-        };
-        let nprobe = nprobe.min(self.lists());
-        let mut index = Self { rows: of_row.len(), offsets: offsets.into(), ordinals: ordinals.into(), nprobe, ..self };
+        let mut index = Self { rows: of_row.len(), offsets: offsets.into(), ordinals: ordinals.into(), ..self };
         let mut codes = vec![0_u8; blocks * index.code_bytes()];
         let mut factors = vec![f32::NAN; blocks * index.factor_count()];
         let mut work = Vec::with_capacity(index.lists());
@@ -162,6 +159,8 @@ impl<C: Codec> Ivf<C> {
             ordinals: self.ordinals.clone(),
             codes: self.codes.clone(),
             factors: self.factors.clone(),
+            // The lists are the same, and so is how many of them are worth a look.
+            recall: self.recall.clone(),
             ..*self
         };
         same.filled(columns, &of_row, build).map(Some)

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `build` | clustering, assignment, codes |
 //! | `layout` | the bytes of an index |
-//! | `probe` | which lists to look at |
+//! | `recall` | how many lists to look at |
+//! | `probe` | which ones |
 //! | `search` | the nearest rows |
 //! | `cursor` | one row after the other |
 
@@ -20,6 +21,7 @@ use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::metric::Metric;
 use mvvd_core::{Error, Result, VectorKind};
 
+use self::recall::Recall;
 use crate::codec::Codec;
 use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::kmeans::Centroids;
@@ -32,6 +34,7 @@ mod build;
 mod cursor;
 mod layout;
 mod probe;
+mod recall;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -116,8 +119,7 @@ pub(crate) struct Ivf<C> {
     codes: ScalarBuffer<u8>,
     /// By block, and in it by column.
     factors: ScalarBuffer<f32>,
-    /// Lists that a search looks at unless it is told otherwise.
-    nprobe: usize,
+    recall: Recall,
 }
 
 impl<C: Codec> Ivf<C> {
