@@ -27,6 +27,8 @@ const QUERIES_MIN: usize = 16;
 const POINTS_MAX: usize = 64;
 /// Beyond this recall more effort is not measured.
 const ENOUGH: f32 = 0.9995;
+/// From this recall on, steps that find no more end the measuring.
+const MOST: f32 = 0.9;
 /// How far a query is moved from its row, as a share of the distance from the row to another one at random.
 const MOVED: f32 = 0.3;
 
@@ -118,8 +120,8 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// Searches `sample` for the `k` nearest with each of `efforts`, ascending, until nearly everything is found. `k` is
-    /// at most that of the sample. Runs on the pool it is called from.
+    /// Searches `sample` for the `k` nearest with each of `efforts`, ascending, until nearly everything is found or more
+    /// effort finds no more. `k` is at most that of the sample. Runs on the pool it is called from.
     pub(crate) fn measure(
         efforts: impl IntoIterator<Item = usize>,
         sample: &Sample,
@@ -128,7 +130,10 @@ impl Curve {
     ) -> Result<Self> {
         let mut points: Vec<(u32, f32)> = Vec::new();
         for effort in efforts.into_iter().take(POINTS_MAX) {
-            if sample.queries.is_empty() || points.last().is_some_and(|&(_, recall)| recall >= ENOUGH) {
+            let enough = points.last().is_some_and(|&(_, recall)| recall >= ENOUGH);
+            // Two steps in vain: codes or links let no more be found.
+            let in_vain = matches!(points[..], [.., (_, before), _, (_, recall)] if before == recall && recall >= MOST);
+            if sample.queries.is_empty() || enough || in_vain {
                 break;
             }
             let recalls: Result<Vec<f32>> =
