@@ -10,6 +10,7 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, ErrorKind, Result, VectorType};
 use rayon::ThreadPool;
 
+use crate::codec::pq::Pq;
 use crate::codec::rabitq::Rabitq;
 use crate::flat::FlatKind;
 use crate::hnsw::HnswKind;
@@ -139,8 +140,13 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        let kinds: [Arc<dyn IndexKind>; 4] =
-            [Arc::new(HnswKind), Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
+        let kinds: [Arc<dyn IndexKind>; 5] = [
+            Arc::new(HnswKind),
+            Arc::new(FlatKind),
+            Arc::new(InvertedKind),
+            Arc::new(IvfKind::<Pq>::new()),
+            Arc::new(IvfKind::<Rabitq>::new()),
+        ];
         Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 

@@ -21,6 +21,8 @@ use crate::vectors::Vectors;
 const SAMPLE_PER_LIST: usize = 64;
 /// Values of the sample, so that its memory has a bound: 256 MiB.
 const SAMPLE_VALUES_MAX: usize = 1 << 26;
+/// Rows of the sample by which codecs are trained, about.
+const SAMPLE_CODES: usize = 16_384;
 /// Rows from which a mean is taken.
 const MEAN_ROWS: usize = 10_000;
 /// A list with so many times the rows of the mean one is cut.
@@ -306,8 +308,9 @@ fn train_codecs<C: Codec>(
             let centre = centroids.point(centroids.nearest(point, scratch).0 as usize);
             point.iter().zip(centre).map(|(value, centre)| value - centre).collect()
         };
-        let all = points.par_chunks_exact(width).map_init(Scratch::default, one);
-        all.collect::<Vec<_>>().concat()
+        let apart = (points.len() / width / SAMPLE_CODES).max(1);
+        let some = points.par_chunks_exact(width).step_by(apart).map_init(Scratch::default, one);
+        some.collect::<Vec<_>>().concat()
     });
     let columns = spaces.iter().zip(centroids.shape.columns());
     columns

@@ -1,4 +1,4 @@
-//! Lists of rows near a centroid, over any codec: `ivf_rabitq`.
+//! Lists of rows near a centroid, over any codec: `ivf_rabitq`, `ivf_pq`.
 //!
 //! Vectors are clustered, over the concatenation of all columns; a row's codes are relative to its list's centroid and lie
 //! in blocks of 32 rows, those of all columns side by side. A search takes the lists whose centroids are nearest, gets
@@ -87,7 +87,7 @@ impl<C: Codec + 'static> IndexKind for IvfKind<C> {
             let message = format!("an index of type {kind} does not serve the metric {}", spec.metric);
             return Err(Error::unsupported(message).with_hint("an index of type hnsw may"));
         }
-        Ok(())
+        C::check(&spec.options, &spec.columns)
     }
 
     fn build(&self, spec: &IndexSpec, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Vec<u8>> {
@@ -155,7 +155,8 @@ impl<C: Codec> VectorIndex for Ivf<C> {
 
     fn memory_bytes(&self) -> usize {
         let centroids = 4 * (self.centroids.values.len() + self.centroids.factors.len()) + self.centroids.codes.len();
-        centroids + self.codes.len() + 4 * (self.factors.len() + self.ordinals.len() + self.offsets.len())
+        let codecs: usize = self.codecs.iter().map(Codec::memory_bytes).sum();
+        centroids + codecs + self.codes.len() + 4 * (self.factors.len() + self.ordinals.len() + self.offsets.len())
     }
 
     fn search(&self, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {

@@ -16,7 +16,7 @@ use crate::rotate::Random;
 use crate::vectors::Vectors;
 use crate::{exact, sidecar};
 
-const KINDS: [(&str, &[(&str, &str)]); 1] = [("ivf_rabitq", &[])];
+const KINDS: [(&str, &[(&str, &str)]); 3] = [("ivf_rabitq", &[]), ("ivf_pq", &[]), ("ivf_pq", &[("pq_bits", "8")])];
 
 /// `rows` points around some centres.
 fn clustered(rows: usize, dims: usize, seed: u64) -> Vec<f32> {
