@@ -61,41 +61,87 @@ pub(super) struct WordsTable {
     pub(super) nearest: unsafe fn(&[f32], &[f32], &[f32]) -> usize,
 }
 
-/// The products with sixteen words, the first of which is `at`.
+/// `sums` and `value` times each of sixteen words.
 #[inline(always)]
-fn together(values: &[f32], words: &[f32], count: usize, at: usize) -> [f32; WORDS_TOGETHER] {
+fn add(mut sums: [f32; WORDS_TOGETHER], value: f32, words: &[f32; WORDS_TOGETHER]) -> [f32; WORDS_TOGETHER] {
+    for i in 0..WORDS_TOGETHER {
+        sums[i] += value * words[i];
+    }
+    sums
+}
+
+/// The products with four times sixteen words, the first of which is the `at`th sixteen of `stride`: so many sums that
+/// none waits for the last.
+#[inline(always)]
+fn four(values: &[f32], words: &[[f32; WORDS_TOGETHER]], stride: usize, at: usize) -> [[f32; WORDS_TOGETHER]; 4] {
+    let zero = [0.0; WORDS_TOGETHER];
+    let (mut p, mut q, mut r, mut s) = (zero, zero, zero, zero);
+    for (&value, words) in values.iter().zip(words.chunks_exact(stride)) {
+        let [a, b, c, d]: &[_; 4] = words[at..].first_chunk().expect("four more");
+        (p, q, r, s) = (add(p, value, a), add(q, value, b), add(r, value, c), add(s, value, d));
+    }
+    [p, q, r, s]
+}
+
+/// As [`four`], of sixteen words.
+#[inline(always)]
+fn one(values: &[f32], words: &[[f32; WORDS_TOGETHER]], stride: usize, at: usize) -> [f32; WORDS_TOGETHER] {
     let mut sums = [0.0; WORDS_TOGETHER];
-    for (&value, words) in values.iter().zip(words.chunks_exact(count)) {
-        let words: &[f32; WORDS_TOGETHER] = words[at..].first_chunk().expect("a multiple of sixteen words");
-        for i in 0..WORDS_TOGETHER {
-            sums[i] += value * words[i];
-        }
+    for (&value, words) in values.iter().zip(words.chunks_exact(stride)) {
+        sums = add(sums, value, &words[at]);
     }
     sums
 }
 
 #[inline(always)]
 pub(super) fn products(values: &[f32], words: &[f32], out: &mut [f32]) {
-    let count = out.len();
-    for (i, out) in out.as_chunks_mut::<WORDS_TOGETHER>().0.iter_mut().enumerate() {
-        *out = together(values, words, count, i * WORDS_TOGETHER);
+    let (words, _) = words.as_chunks();
+    let (out, _) = out.as_chunks_mut::<WORDS_TOGETHER>();
+    let (stride, fours) = (out.len(), out.len() / 4 * 4);
+    for at in (0..fours).step_by(4) {
+        out[at..at + 4].copy_from_slice(&four(values, words, stride, at));
+    }
+    for (at, out) in out.iter_mut().enumerate().skip(fours) {
+        *out = one(values, words, stride, at);
+    }
+}
+
+/// In each of sixteen lanes the least half of the squared distance, less what is the same for all words, and where it is.
+#[derive(Clone, Copy)]
+struct Least {
+    distances: [f32; WORDS_TOGETHER],
+    places: [u32; WORDS_TOGETHER],
+}
+
+impl Least {
+    #[inline(always)]
+    fn with(mut self, at: usize, products: &[f32; WORDS_TOGETHER], halves: &[f32; WORDS_TOGETHER]) -> Self {
+        for i in 0..WORDS_TOGETHER {
+            let distance = halves[i] - products[i];
+            let is_less = distance < self.distances[i];
+            self.distances[i] = if is_less { distance } else { self.distances[i] };
+            self.places[i] = if is_less { at as u32 } else { self.places[i] };
+        }
+        self
     }
 }
 
 #[inline(always)]
 pub(super) fn nearest(values: &[f32], words: &[f32], halves: &[f32]) -> usize {
-    let count = halves.len();
-    // In each of sixteen lanes the least half of the squared distance, less what is the same for all words, and where.
-    let (mut least, mut places) = ([f32::INFINITY; WORDS_TOGETHER], [0_u32; WORDS_TOGETHER]);
-    for (at, halves) in halves.as_chunks::<WORDS_TOGETHER>().0.iter().enumerate() {
-        let products = together(values, words, count, at * WORDS_TOGETHER);
-        for i in 0..WORDS_TOGETHER {
-            let distance = halves[i] - products[i];
-            let is_less = distance < least[i];
-            least[i] = if is_less { distance } else { least[i] };
-            places[i] = if is_less { at as u32 } else { places[i] };
+    let (words, _) = words.as_chunks();
+    let (halves, _) = halves.as_chunks::<WORDS_TOGETHER>();
+    let (stride, fours) = (halves.len(), halves.len() / 4 * 4);
+    let mut least = Least { distances: [f32::INFINITY; WORDS_TOGETHER], places: [0; WORDS_TOGETHER] };
+    for at in (0..fours).step_by(4) {
+        let products = four(values, words, stride, at);
+        for n in 0..4 {
+            least = least.with(at + n, &products[n], &halves[at + n]);
         }
     }
+    for (at, halves) in halves.iter().enumerate().skip(fours) {
+        least = least.with(at, &one(values, words, stride, at), halves);
+    }
+    let Least { distances: least, places } = least;
     let word = |lane: usize| places[lane] as usize * WORDS_TOGETHER + lane;
     let mut best = 0;
     for lane in 1..WORDS_TOGETHER {
@@ -139,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_level_follows_the_definition_and_gives_the_same_bits() {
-        for (dims, count) in (1..=20).flat_map(|dims| [(dims, 16), (dims, 64), (dims, 256)]) {
+        for (dims, count) in (1..=20).flat_map(|dims| [(dims, 16), (dims, 80), (dims, 256)]) {
             let (values, words) = (noise(dims, 3), noise(dims * count, dims as u32));
             let word = |i: usize| (0..dims).map(|d| words[d * count + i]).collect::<Vec<f32>>();
             let halves: Vec<f32> = (0..count).map(|i| word(i).iter().map(|x| x * x).sum::<f32>() / 2.0).collect();
