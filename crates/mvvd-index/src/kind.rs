@@ -10,6 +10,7 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Error, ErrorKind, Ordinal, Result, VectorType};
 use rayon::ThreadPool;
 
+use crate::codec::pq::Pq;
 use crate::codec::rabitq::Rabitq;
 use crate::flat::FlatKind;
 use crate::hnsw::HnswKind;
@@ -61,7 +62,7 @@ pub enum Knob {
     None,
     /// `ef_search`, or the recall target where that is not set.
     EfSearch,
-    /// `nprobe`, or what the index thinks fit where that is not set.
+    /// `nprobe`, or the recall target where that is not set.
     Nprobe,
 }
 
@@ -158,8 +159,13 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        let kinds: [Arc<dyn IndexKind>; 4] =
-            [Arc::new(HnswKind), Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
+        let kinds: [Arc<dyn IndexKind>; 5] = [
+            Arc::new(HnswKind),
+            Arc::new(FlatKind),
+            Arc::new(InvertedKind),
+            Arc::new(IvfKind::<Pq>::new()),
+            Arc::new(IvfKind::<Rabitq>::new()),
+        ];
         Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 

@@ -15,7 +15,7 @@ use super::index::{Entries, Hnsw, Upper};
 use super::insert::Inserter;
 use super::layout::{Codes, Records, Shape};
 use super::space::{Coded, Raw, Space};
-use crate::calibrate::{Curve, Sample};
+use crate::calibrate::{Curve, K, Sample};
 use crate::codec::rabitq::{self, Form};
 use crate::codec::sq8::{self, Sq8};
 use crate::euclid::Euclid;
@@ -224,10 +224,10 @@ impl Draft {
             upper,
             entries,
         );
-        let sample = Sample::of(hnsw.settings.metric, *column, build)?;
-        hnsw.curve = Curve::measure(LADDER, &sample, |ef, query| {
+        let sample = Sample::of(hnsw.settings.metric, &[*column], &[&[0]], K, build)?;
+        hnsw.curve = Curve::measure(LADDER, &sample, K, |ef, query| {
             build.check()?;
-            hnsw.search_with(column, &query.terms[0], crate::calibrate::K, ef)
+            hnsw.search_with(column, &query.terms[0], K, ef)
         })?;
         (build.progress)(1.0);
         Ok(hnsw)
