@@ -23,19 +23,13 @@ impl Session {
     /// Runs `EXPLAIN ANALYZE`, then its query with these settings and once more exactly, over the same rows. What
     /// `EXPLAIN ANALYZE` says gets a line more: the share of the exact answer's rows that the query gives as well. Rows
     /// are compared by all their columns, and their order does not count.
-    pub(crate) async fn explain_recall(
-        &self,
-        explain: ast::Statement,
-        params: &[Value],
-        settings: Settings,
-    ) -> Result<Answer> {
+    pub(crate) async fn explain_recall(&self, explain: ast::Statement, params: &[Value]) -> Result<Answer> {
         let ast::Statement::Explain { statement, .. } = &explain else {
             return Err(Error::internal("only EXPLAIN has a recall"));
         };
         let query = statement.as_ref().clone();
         let mut state = self.state();
-        let exactly = Settings { exact: true, ..settings.clone() };
-        state.config_mut().options_mut().extensions.insert(settings);
+        let exactly = Settings { exact: true, ..self.settings() };
         let plan = self.plan(&state, explain, params).await?;
         let explained = self.run_plan("EXPLAIN", &state, &plan).await?;
         let schema = Arc::clone(explained.schema());

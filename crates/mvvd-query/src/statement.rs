@@ -23,38 +23,43 @@ impl Session {
         async move {
             use ast::Statement as S;
             ready(&mut statement)?;
-            let settings = self.expand_searches(&mut statement)?.unwrap_or_else(|| self.settings());
+            // What is prepared is expanded when it is executed, with the indexes that there are then.
+            let asked = match statement {
+                S::Prepare { .. } => None,
+                _ => self.expand_searches(&mut statement)?,
+            };
+            let session = asked.map_or_else(|| self.clone(), |settings| self.asking(settings));
             match statement {
-                S::Query(_) => self.run_query("SELECT", statement, &params, settings).await,
+                S::Query(_) => session.run_query("SELECT", statement, &params).await,
                 S::Explain { .. } => match explainable(statement)? {
-                    (statement, false) => self.run_query("EXPLAIN", statement, &params, settings).await,
-                    (statement, true) => Box::pin(self.explain_recall(statement, &params, settings)).await,
+                    (statement, false) => session.run_query("EXPLAIN", statement, &params).await,
+                    (statement, true) => Box::pin(session.explain_recall(statement, &params)).await,
                 },
-                S::CreateTable(create) => Box::pin(self.create_table(create, &params)).await,
-                S::AlterTable(alter) => Box::pin(self.alter_table(alter)).await,
+                S::CreateTable(create) => Box::pin(session.create_table(create, &params)).await,
+                S::AlterTable(alter) => Box::pin(session.alter_table(alter)).await,
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {
-                    self.drop_tables(if_exists, &names).await
+                    session.drop_tables(if_exists, &names).await
                 }
-                S::CreateIndex(create) => Box::pin(self.create_index(create)).await,
+                S::CreateIndex(create) => Box::pin(session.create_index(create)).await,
                 S::Drop { object_type: ast::ObjectType::Index, if_exists, names, .. } => {
-                    self.drop_indexes(if_exists, &names).await
+                    session.drop_indexes(if_exists, &names).await
                 }
-                S::Truncate(truncate) => self.truncate(&truncate).await,
-                S::Insert(insert) => Box::pin(self.insert_statement(insert, &params)).await,
-                S::Update(update) => Box::pin(self.update_statement(update, &params)).await,
-                S::Delete(delete) => Box::pin(self.delete_statement(delete, &params)).await,
+                S::Truncate(truncate) => session.truncate(&truncate).await,
+                S::Insert(insert) => Box::pin(session.insert_statement(insert, &params)).await,
+                S::Update(update) => Box::pin(session.update_statement(update, &params)).await,
+                S::Delete(delete) => Box::pin(session.delete_statement(delete, &params)).await,
                 S::Copy { source, to, target, options, legacy_options, .. } => {
-                    Box::pin(self.copy(source, to, target, &options, &legacy_options, &params)).await
+                    Box::pin(session.copy(source, to, target, &options, &legacy_options, &params)).await
                 }
-                S::Set(set) => self.set(set),
-                S::Reset(reset) => self.reset(&reset),
-                S::ShowVariable { variable } => self.show(&variable).await,
-                S::ShowTables { .. } => self.show_tables().await,
+                S::Set(set) => session.set(set),
+                S::Reset(reset) => session.reset(&reset),
+                S::ShowVariable { variable } => session.show(&variable).await,
+                S::ShowTables { .. } => session.show_tables().await,
                 S::Prepare { name, data_types, statement } => {
-                    Box::pin(self.prepare(&name, data_types, *statement)).await
+                    Box::pin(session.prepare(&name, data_types, *statement)).await
                 }
-                S::Execute { name, parameters, .. } => Box::pin(self.execute(name, parameters, &params)).await,
-                S::Deallocate { name, .. } => self.deallocate(&name),
+                S::Execute { name, parameters, .. } => Box::pin(session.execute(name, parameters, &params)).await,
+                S::Deallocate { name, .. } => session.deallocate(&name),
                 other => Err(unsupported(&other)),
             }
         }

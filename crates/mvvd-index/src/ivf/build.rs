@@ -42,8 +42,17 @@ impl<C: Codec> Ivf<C> {
         let shape = Shape::new(spaces.iter().map(Space::width));
         let lists = spec.options.number("nlist").map_or_else(|| default_lists(rows), |lists| lists as usize);
         let count = (lists * SAMPLE_PER_LIST).min(SAMPLE_VALUES_MAX / shape.width()).max(1);
-        let ordinals = sample(rows, count, &mut random);
-        let points = gather(&spaces, &shape, columns, &ordinals);
+        let usable = with_vectors(columns);
+        let ordinals: Vec<Ordinal> = match &usable {
+            None => sample(rows, count, &mut random),
+            Some(usable) => sample(usable.len(), count, &mut random).into_iter().map(|i| usable[i as usize]).collect(),
+        };
+        let mut points = gather(&spaces, &shape, columns, &ordinals);
+        if points.is_empty() {
+            // Nearly all rows are without a length, say: any of the others will do.
+            let mut one = (0..rows as Ordinal).map(|ordinal| gather(&spaces, &shape, columns, &[ordinal]));
+            points = one.find(|point| !point.is_empty()).unwrap_or_default();
+        }
         build.check()?;
         let values = kmeans::train(&shape, &points, lists, random.next(), build)?;
         (build.progress)(0.3);
@@ -68,6 +77,7 @@ impl<C: Codec> Ivf<C> {
             codes: Vec::new().into(),
             factors: Vec::new().into(),
             recall: Recall::default(),
+            coded: Vec::new(),
         };
         let mut index = empty.filled(columns, &of_row, build)?;
         (build.progress)(0.9);
@@ -164,12 +174,22 @@ impl<C: Codec> Ivf<C> {
             ordinals: self.ordinals.clone(),
             codes: self.codes.clone(),
             factors: self.factors.clone(),
+            coded: Vec::new(),
             // The lists are the same, and so is how many of them are worth a look.
             recall: self.recall.clone(),
             ..*self
         };
         same.filled(columns, &of_row, build).map(Some)
     }
+}
+
+/// The rows that have a vector in any column; none if no column has NULLs.
+fn with_vectors(columns: &[Vectors<'_>]) -> Option<Vec<Ordinal>> {
+    if columns.iter().any(Vectors::has_no_nulls) {
+        return None;
+    }
+    let rows = columns.first().map_or(0, Vectors::len) as Ordinal;
+    Some((0..rows).filter(|&row| columns.iter().any(|column| column.is_valid(row))).collect())
 }
 
 /// About four times the root of the number of rows, and not so many that blocks of 32 rows stay half empty.

@@ -86,7 +86,7 @@ impl<C: Codec> Ivf<C> {
         let factor_count: usize = codecs.iter().map(Codec::factor_count).sum();
         let (codes, factors) = (parts.array(times(blocks, code_bytes)?)?, parts.array(times(blocks, factor_count)?)?);
         parts.finish()?;
-        Ok(Self {
+        let mut index = Self {
             spec: spec.clone(),
             rows,
             seed,
@@ -98,6 +98,23 @@ impl<C: Codec> Ivf<C> {
             codes,
             factors,
             recall,
-        })
+            coded: Vec::new(),
+        };
+        index.coded = (0..index.codecs.len()).map(|column| index.count_coded(column)).collect();
+        Ok(index)
+    }
+
+    /// Number of rows with a code in a column.
+    fn count_coded(&self, column: usize) -> usize {
+        let in_block = |block: usize| {
+            let (_, factors) = self.block(block, column);
+            factors
+                .iter()
+                .take(BLOCK_ROWS)
+                .zip(self.block_rows(block))
+                .filter(|(f, row)| !f.is_nan() && **row != NO_ROW)
+                .count()
+        };
+        (0..self.ordinals.len() / BLOCK_ROWS).map(in_block).sum()
     }
 }

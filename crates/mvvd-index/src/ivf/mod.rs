@@ -19,14 +19,14 @@ use std::sync::Arc;
 use arrow::buffer::{Buffer, ScalarBuffer};
 use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::metric::Metric;
-use mvvd_core::{Error, Result, VectorKind};
+use mvvd_core::{Error, Ordinal, Result, VectorKind};
 
 use self::recall::Recall;
 use crate::codec::Codec;
 use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::kmeans::Centroids;
 use crate::options::{Choice, OptionSpec};
-use crate::request::{Hit, Request};
+use crate::request::{Hit, Request, Term};
 use crate::space::Space;
 use crate::vectors::Vectors;
 
@@ -120,6 +120,8 @@ pub(crate) struct Ivf<C> {
     /// By block, and in it by column.
     factors: ScalarBuffer<f32>,
     recall: Recall,
+    /// By column, the number of rows that have a code; empty until it is read.
+    coded: Vec<usize>,
 }
 
 impl<C: Codec> Ivf<C> {
@@ -151,6 +153,14 @@ impl<C: Codec> Ivf<C> {
 impl<C: Codec> VectorIndex for Ivf<C> {
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn findable(&self, column: usize) -> Option<usize> {
+        self.coded.get(column).copied()
+    }
+
+    fn estimates(&self, columns: &[Vectors<'_>], term: &Term, ordinals: &[Ordinal]) -> Result<Vec<f64>> {
+        search::estimates(self, columns, term, ordinals)
     }
 
     fn memory_bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use crate::codec::{Codec, Reach};
 use crate::exact;
 use crate::filter::Filter;
 use crate::refine;
-use crate::request::{Hit, Request};
+use crate::request::{Effort, Hit, Request, Term};
 use crate::vectors::Vectors;
 
 /// Standard deviations to which the bounds of rows reach.
@@ -34,6 +34,9 @@ pub(super) struct Search<'a, C: Codec> {
 
 pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
     check_terms(index.spec.metric, request.terms)?;
+    if request.k == 0 {
+        return Ok(Vec::new());
+    }
     let Some(search) = Search::new(index, columns, request) else {
         return Ok(exact::search(columns, index.rows, request));
     };
@@ -42,6 +45,37 @@ pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request:
         return Ok(exact::search(columns, index.rows, request));
     }
     Ok(search.nearest(nprobe))
+}
+
+/// What the codes say of the distances of the rows at `ordinals`, which ascend; NaN where they say nothing.
+pub(super) fn estimates<C: Codec>(
+    index: &Ivf<C>,
+    columns: &[Vectors<'_>],
+    term: &Term,
+    ordinals: &[Ordinal],
+) -> Result<Vec<f64>> {
+    let terms = std::slice::from_ref(term);
+    check_terms(index.spec.metric, terms)?;
+    let mut estimates = vec![f64::NAN; ordinals.len()];
+    let known = ordinals.partition_point(|&ordinal| (ordinal as usize) < index.rows);
+    let filter = Filter::of_ordinals(index.rows, ordinals[..known].iter().copied());
+    let request = Request { terms, k: 1, filter: Some(&filter), effort: Effort::default() };
+    let Some(search) = Search::new(index, columns, &request) else { return Ok(estimates) };
+    let search = Search { filter_first: true, deviations: 0.0, ..search };
+    for probe in nearest_lists(index, &search.terms, index.lists()) {
+        search.each_block(probe, |block, mut allowed, bounds| {
+            while allowed != 0 {
+                let row = allowed.trailing_zeros() as usize;
+                allowed &= allowed - 1;
+                let ordinal = index.block_rows(block)[row];
+                let middle = (bounds.low[row] + bounds.high[row]) / 2.0;
+                if let (Ok(at), false) = (ordinals.binary_search(&ordinal), middle.is_nan()) {
+                    estimates[at] = search.bound(middle);
+                }
+            }
+        });
+    }
+    Ok(estimates)
 }
 
 impl<'a, C: Codec> Search<'a, C> {
@@ -63,14 +97,16 @@ impl<'a, C: Codec> Search<'a, C> {
         let (index, request) = (self.index, self.request);
         let mut limit = Limit::new(request.k);
         let mut candidates = Vec::new();
-        let mut done = 0;
+        // The nearest lists are found by estimates: more of them need not be the same and others.
+        let mut scanned = vec![false; index.lists()];
         loop {
             let probes = nearest_lists(index, &self.terms, nprobe);
-            for probe in &probes[done.min(probes.len())..] {
-                self.scan(*probe, &mut limit, &mut candidates);
+            for probe in &probes {
+                if !std::mem::replace(&mut scanned[probe.list as usize], true) {
+                    self.scan(*probe, &mut limit, &mut candidates);
+                }
             }
-            done = probes.len();
-            if limit.get() < f32::INFINITY || done == index.lists() {
+            if limit.get() < f32::INFINITY || probes.len() == index.lists() {
                 break;
             }
             nprobe = (4 * nprobe).min(index.lists());
@@ -191,7 +227,7 @@ impl<'a, C: Codec> Search<'a, C> {
 
 impl<C: Codec> Ivf<C> {
     /// The codes and factors of a block in a column.
-    fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
+    pub(super) fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
         let before = &self.codecs[..column];
         let (codes, factors) = (&self.codes[block * self.code_bytes()..], &self.factors[block * self.factor_count()..]);
         let code_start: usize = before.iter().map(Codec::code_bytes).sum();

@@ -319,3 +319,64 @@ fn damaged_bytes_are_corrupt_or_harmless() {
         }
     }
 }
+
+#[test]
+fn a_row_is_found_once_however_many_lists_it_takes() {
+    let (rows, dims) = (6000, 24);
+    let values = clustered(rows, dims, 4);
+    let columns = [Vectors::of_f32(&values, dims)];
+    let index = index("ivf_rabitq", Metric::Dot, &columns, &[("nlist", "300")]);
+    // All lists are equally far from no direction at all.
+    for query in [vec![0.0; dims], values[..dims].to_vec()] {
+        for k in [10, 500] {
+            for nprobe in [1, 3, 8] {
+                let terms = [term(0, Metric::Dot, &query, 1.0)];
+                let effort = Effort { nprobe: Some(nprobe), ..Effort::default() };
+                let hits = index.search(&columns, &Request { terms: &terms, k, filter: None, effort }).unwrap();
+                let rows: std::collections::HashSet<_> = hits.iter().map(|hit| hit.ordinal).collect();
+                assert_eq!((hits.len(), rows.len()), (k, k), "nprobe {nprobe}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_is_nearly_empty_is_indexed() {
+    let rows = 50_000;
+    let array = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+        (0..rows).map(|row| (row == 1234).then_some([Some(1.0), Some(2.0)])),
+        2,
+    );
+    let array: ArrayRef = Arc::new(array);
+    let ty = VectorType { kind: VectorKind::Dense, dims: 2 };
+    let mut zeros = vec![0.0; rows * 2];
+    zeros[2 * 1234..][..2].copy_from_slice(&[1.0, 2.0]);
+    for (column, metric) in [(Vectors::new(&*array, ty), Metric::L2), (Vectors::of_f32(&zeros, 2), Metric::Cosine)] {
+        let index = index("ivf_rabitq", metric, &[column], &[]);
+        let terms = [term(0, metric, &[1.0, 2.0], 1.0)];
+        let request = Request { terms: &terms, k: 3, filter: None, effort: Effort::default() };
+        let found: Vec<u32> = index.search(&[column], &request).unwrap().iter().map(|hit| hit.ordinal).collect();
+        assert_eq!(found, [1234], "{metric}");
+        assert_eq!(index.findable(0), Some(1));
+    }
+}
+
+#[test]
+fn estimates_are_near_the_distances() {
+    let (rows, dims) = (1000, 48);
+    let values = clustered(rows, dims, 1);
+    let columns = [Vectors::of_f32(&values, dims)];
+    let ordinals: Vec<u32> = (0..rows as u32).step_by(7).collect();
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2, Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+            let index = index(kind, metric, &columns, options);
+            let term = term(0, metric, &values[300 * dims..][..dims], 1.0);
+            let estimates = index.estimates(&columns, &term, &ordinals).unwrap();
+            let mut exact = vec![0.0; ordinals.len()];
+            columns[0].distances(metric, &term.query, &ordinals, &mut exact);
+            let spread = exact.iter().fold(f64::MIN, |a, &b| a.max(b)) - exact.iter().fold(f64::MAX, |a, &b| a.min(b));
+            let off = estimates.iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum::<f64>() / exact.len() as f64;
+            assert!(off <= 0.1 * spread, "{kind} {metric}: {off} of {spread}");
+        }
+    }
+}
