@@ -10,7 +10,7 @@ use super::graph::upper_starts;
 use super::guide::{ByCodes, Coded, Distances, Scratch};
 use super::layout::{Codes, Records};
 use super::{NONE, Settings, cursor, extend};
-use crate::calibrate::Curve;
+use crate::calibrate::{Curve, K};
 use crate::codec::sq8::Sq8;
 use crate::euclid::Euclid;
 use crate::kind::{Build, Cursor, VectorIndex, without_codes};
@@ -123,9 +123,10 @@ impl Hnsw {
             return ef.max(request.k);
         }
         let ef = measured(effort.recall_target.unwrap_or(RECALL)).unwrap_or(EF);
-        // Recall was measured for few rows; for many, some lie beyond the way to the nearest. Estimates lead less straight.
+        // Recall was measured for so many rows; of more, some lie beyond the way to the nearest, and of fewer a miss weighs
+        // more. Estimates lead less straight.
         let for_each = if self.settings.codes == Codes::RaBitQ { 6 } else { 4 };
-        ef.max(request.k.saturating_mul(for_each))
+        ef.max(request.k.max(K).saturating_mul(for_each))
     }
 
     /// Lends what a search needs in memory.
