@@ -179,21 +179,23 @@ impl Shared {
 impl Database {
     /// Builds an index of a table until all rows that were there when it was called are covered, those in memory too.
     /// Waits for it; tells `progress` the share that is done, and ends with `Cancelled` soon after `cancelled` is set.
+    ///
+    /// The table is known by its handle and the index by its id: either may get another name meanwhile, and its old name
+    /// may go to another.
     pub fn build_index(
         &self,
-        table: &str,
-        index: &str,
+        table: &Arc<Table>,
+        index: u32,
         progress: &(dyn Fn(f32) + Sync),
         cancelled: &AtomicBool,
     ) -> Result<()> {
-        let table = self.table(table)?;
-        let def = table.head().schema().indexes().iter().find(|def| def.name == index).cloned();
-        let def = def.ok_or_else(|| Error::not_found(format!("index \"{index}\" does not exist")))?;
+        let def = table.head().schema().indexes().iter().find(|def| def.id == index).cloned();
+        let def = def.ok_or_else(|| Error::not_found(format!("index {index} does not exist")))?;
         if self.shared.disk.is_some() && table.has_unflushed() {
             self.checkpoint()?;
         }
         for _ in 0..ROUNDS_MAX {
-            if !self.shared.build_missing(&table, &def, true, progress, cancelled)? {
+            if !self.shared.build_missing(table, &def, true, progress, cancelled)? {
                 break;
             }
         }
@@ -204,30 +206,34 @@ impl Database {
                 Slot::Ready(_) | Slot::Missing => None,
             });
         match failed {
-            Some(message) => Err(Error::invalid(format!("index \"{index}\" cannot be built: {message}"))),
+            Some(message) => Err(Error::invalid(format!("index \"{}\" cannot be built: {message}", def.name))),
             None => self.index_in_background(),
         }
     }
 
-    /// Adds an index to a table; nothing is built yet. Durable when it returns.
-    pub fn add_index(&self, table: &str, def: IndexDef) -> Result<()> {
-        self.table(table)?.alter(|schema| schema.with_index(def))?.wait()
+    /// Adds an index to a table; nothing is built yet. Durable when it returns, with the id of the index.
+    pub fn add_index(&self, table: &Table, def: IndexDef) -> Result<u32> {
+        let mut added = None;
+        let commit = table.alter(|schema| {
+            let schema = schema.with_index(def)?;
+            added = schema.indexes().last().map(|index| index.id);
+            Ok(schema)
+        })?;
+        commit.wait()?;
+        added.ok_or_else(|| Error::internal("an index was added, and is not there"))
     }
 
-    /// Removes an index of a table and its files. Durable when it returns.
-    pub fn drop_index(&self, table: &str, name: &str) -> Result<()> {
-        let table = self.table(table)?;
-        let mut dropped = None;
+    /// Removes an index of a table, known by its id, and its files. Durable when it returns.
+    pub fn drop_index(&self, table: &Table, index: u32) -> Result<()> {
+        let gone = || Error::not_found(format!("index {index} does not exist"));
         table
             .alter(|schema| {
-                dropped = schema.indexes().iter().find(|index| index.name == name).map(|index| index.id);
-                schema.without_index(name)
+                let def = schema.indexes().iter().find(|def| def.id == index).ok_or_else(gone)?;
+                schema.without_index(&def.name)
             })?
             .wait()?;
-        if let Some(index) = dropped {
-            let versions = table.all_versions();
-            self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
-        }
+        let versions = table.all_versions();
+        self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
         Ok(())
     }
 

@@ -96,8 +96,27 @@ fn def(name: &str) -> IndexDef {
     }
 }
 
+fn add(database: &Database, name: &str) -> Result<()> {
+    database.add_index(&*database.table("t")?, def(name)).map(drop)
+}
+
+/// The id of an index of the table `t`.
+fn id_of(database: &Database, name: &str) -> Result<u32> {
+    let head = database.table("t")?.head();
+    let found = head.schema().indexes().iter().find(|index| index.name == name);
+    found.map(|index| index.id).ok_or_else(|| Error::not_found(name))
+}
+
+fn drop_index(database: &Database, name: &str) -> Result<()> {
+    database.drop_index(&*database.table("t")?, id_of(database, name)?)
+}
+
 fn build(database: &Database, name: &str) -> Result<()> {
-    database.build_index("t", name, &|_| (), &AtomicBool::new(false))
+    build_until(database, name, &AtomicBool::new(false))
+}
+
+fn build_until(database: &Database, name: &str, cancelled: &AtomicBool) -> Result<()> {
+    database.build_index(&database.table("t")?, id_of(database, name)?, &|_| (), cancelled)
 }
 
 fn rows(keys: std::ops::Range<i64>) -> Vec<(i64, String)> {
@@ -118,13 +137,13 @@ fn workload() -> Vec<Act> {
     vec![
         (|database, _| database.create("t", schema()).map(drop), &[]),
         (|database, _| database.table("t")?.append(&[batch(&rows(0..20))])?.wait(), &[]),
-        (|database, _| database.add_index("t", def("a")), &["a"]),
+        (|database, _| add(database, "a"), &["a"]),
         (|database, _| build(database, "a"), &["a"]),
         (|database, _| database.table("t")?.append(&[batch(&rows(20..30))])?.wait(), &["a"]),
-        (|database, _| database.add_index("t", def("b")), &["a", "b"]),
+        (|database, _| add(database, "b"), &["a", "b"]),
         (|database, _| build(database, "b"), &["a", "b"]),
         (|database, _| build(database, "a"), &["a", "b"]),
-        (|database, _| database.drop_index("t", "a"), &["b"]),
+        (|database, _| drop_index(database, "a"), &["b"]),
         (|database, _| database.compact(), &["b"]),
         (|database, _| build(database, "b"), &["b"]),
         (
@@ -135,7 +154,7 @@ fn workload() -> Vec<Act> {
             },
             &["b"],
         ),
-        (|database, _| database.add_index("t", def("c")), &["b", "c"]),
+        (|database, _| add(database, "c"), &["b", "c"]),
         (|database, _| build(database, "c"), &["b", "c"]),
     ]
 }
@@ -283,15 +302,15 @@ fn a_build_ends_when_it_is_cancelled_and_an_index_that_is_dropped_leaves_no_file
     let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
     let database = Database::open(Arc::clone(&fs), Options { registry, ..options() }).unwrap();
     database.create("t", schema()).unwrap().append(&[batch(&rows(0..10))]).unwrap().wait().unwrap();
-    database.add_index("t", def("a")).unwrap();
-    let e = database.build_index("t", "a", &|_| (), &AtomicBool::new(true)).unwrap_err();
+    add(&database, "a").unwrap();
+    let e = build_until(&database, "a", &AtomicBool::new(true)).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Cancelled);
     assert_eq!(database.index_states()[0].state, "waiting");
     build(&database, "a").unwrap();
     assert!(fs.list(SEGMENTS).unwrap().iter().any(|file| segment_of_sidecar(file).is_some()));
-    database.drop_index("t", "a").unwrap();
+    drop_index(&database, "a").unwrap();
     assert!(!fs.list(SEGMENTS).unwrap().iter().any(|file| segment_of_sidecar(file).is_some()));
-    assert_eq!(database.drop_index("t", "a").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(drop_index(&database, "a").unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
@@ -300,7 +319,7 @@ fn an_unknown_kind_is_no_reason_not_to_open() {
     let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
     let database = Database::open(Arc::clone(&fs), Options { registry, ..options() }).unwrap();
     database.create("t", schema()).unwrap().append(&[batch(&rows(0..10))]).unwrap().wait().unwrap();
-    database.add_index("t", def("a")).unwrap();
+    add(&database, "a").unwrap();
     build(&database, "a").unwrap();
     drop(database);
     let registry = Arc::new(Registry::empty());
@@ -308,4 +327,24 @@ fn an_unknown_kind_is_no_reason_not_to_open() {
     assert_eq!(content(&database).unwrap()["t"].len(), 10);
     assert!(build(&database, "a").unwrap_err().message().contains("index type \"plain\" does not exist"));
     assert!(database.index_states()[0].state.starts_with("failed: "));
+}
+
+/// A statement that failed dropped the index of that name: by then it was somebody else's, or in another table.
+#[test]
+fn an_index_is_dropped_by_its_id_whatever_the_names_are() {
+    let (_, registry) = registry();
+    let database = Database::memory_within(None, registry);
+    let table = database.create("t", schema()).unwrap();
+    let first = database.add_index(&table, def("a")).unwrap();
+    database.drop_index(&table, first).unwrap();
+    let second = database.add_index(&table, def("a")).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(database.drop_index(&table, first).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(names(&database), ["a"], "the index that got the name is still there");
+    database.rename("t", "u").unwrap();
+    database.create("t", schema()).unwrap();
+    add(&database, "a").unwrap();
+    database.drop_index(&table, second).unwrap();
+    let left: Vec<String> = database.index_states().into_iter().map(|state| state.table).collect();
+    assert_eq!(left, ["t"], "the index of the table that got the name is still there");
 }
