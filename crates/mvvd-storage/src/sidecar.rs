@@ -3,7 +3,9 @@
 //! An index is derived data. Its file, `segments/<segment>.<index>.idx`, is named by nothing and names nothing: it is used
 //! if it is there and sound, and built again if it is not. The index of a chunk that is only in memory has no file.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -14,7 +16,7 @@ use mvvd_index::{Build, IndexSpec, Registry, VectorIndex, Vectors};
 use parking_lot::Mutex;
 
 use crate::chunk::Chunk;
-use crate::disk::SEGMENTS;
+use crate::disk::{SEGMENTS, segment_path};
 use crate::fs::{FileSystem, replace_file};
 use crate::memory::{Memory, Taken};
 use crate::seal::{Seal, SealedReader, SealedWriter};
@@ -171,7 +173,11 @@ impl Shelf {
     /// Builds an index of a chunk and puts it in its place. What went wrong stays as the state of the index, apart from
     /// a build that was cancelled.
     pub(crate) fn build(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, build: &Build<'_>) -> Result<()> {
-        let built = self.build_open(chunk, schema, def, build);
+        // A bug in one kind of index is no reason to lose the thread that builds all of them.
+        let built = catch_unwind(AssertUnwindSafe(|| self.build_open(chunk, schema, def, build)));
+        let built =
+            built.unwrap_or_else(|panic| Err(Error::internal(format!("the build panicked: {}", text(&*panic)))));
+        let built = built.map_err(|e| e.context(format!("index \"{}\"", def.name)));
         let slot = match &built {
             Ok(open) => Slot::Ready(Arc::clone(open)),
             Err(e) if e.kind() == ErrorKind::Cancelled => Slot::Missing,
@@ -219,6 +225,14 @@ impl Shelf {
         open.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("file \"{path}\" is gone")))
     }
 
+    /// Whether the segment of a chunk has its file still; a chunk in memory has none.
+    pub(crate) fn has_segment(&self, chunk: &Chunk) -> bool {
+        match (&self.files, chunk.segment()) {
+            (Some(Files { fs, .. }), Some(segment)) => fs.exists(&segment_path(segment.meta().id)).unwrap_or(true),
+            _ => true,
+        }
+    }
+
     /// Removes the files of an index of segments, and lets go of it. A file that cannot be removed is removed when the
     /// database is opened.
     pub(crate) fn forget<'a>(&self, chunks: impl IntoIterator<Item = &'a Arc<Chunk>>, index: u32) {
@@ -247,6 +261,12 @@ pub fn index_types(schema: &TableSchema, def: &IndexDef) -> Result<Vec<VectorTyp
             .ok_or_else(|| Error::internal("an index without its column"))
     };
     def.columns.iter().map(one).collect()
+}
+
+/// What a panic says.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let string = panic.downcast_ref::<String>().map(String::as_str);
+    string.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
 /// The same bytes, aligned to 64.

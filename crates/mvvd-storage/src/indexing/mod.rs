@@ -1,7 +1,10 @@
 //! Who builds indexes, and when: the statement that makes one, and a thread of its own for chunks that come later.
 
+mod builds;
+
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use mvvd_core::schema::IndexDef;
@@ -10,6 +13,7 @@ use mvvd_index::Build;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use self::builds::{Builds, What};
 use crate::chunk::Chunk;
 use crate::database::{Database, Shared};
 use crate::maintain::Wake;
@@ -43,36 +47,47 @@ pub struct IndexState {
     pub state: String,
 }
 
-/// The one build that runs.
-#[derive(Debug)]
-struct Running {
-    table: Weak<Table>,
-    index: u32,
-    done: f32,
-}
-
-/// Builds indexes, one at a time.
+/// Builds indexes.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
-    pool: OnceLock<ThreadPool>,
-    one: Mutex<()>,
-    running: Mutex<Option<Running>>,
+    /// Of statements, and of the thread: neither waits for a build of the other.
+    pools: [OnceLock<ThreadPool>; 2],
+    builds: Builds,
     /// Rung when there may be something to build.
     pub(crate) wake: Arc<Wake>,
     thread: Mutex<Option<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
 }
 
+/// Who builds.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// A statement, which waits for it: also for chunks that are small, or failed before.
+    Statement { progress: &'a (dyn Fn(f32) + Sync), cancelled: &'a Arc<AtomicBool> },
+    /// The thread.
+    Background,
+}
+
+impl By<'_> {
+    fn is_background(self) -> bool {
+        matches!(self, Self::Background)
+    }
+}
+
 impl Builder {
-    fn pool(&self) -> Result<&ThreadPool> {
-        if self.pool.get().is_none() {
-            let name = |i| format!("mvvd-index-{i}");
-            let pool = ThreadPoolBuilder::new().thread_name(name).build();
-            let pool =
-                pool.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
-            let _ = self.pool.set(pool);
+    fn pool(&self, by: By<'_>) -> Result<&ThreadPool> {
+        let (pool, who) = match by {
+            By::Statement { .. } => (&self.pools[0], "index"),
+            By::Background => (&self.pools[1], "reindex"),
+        };
+        if pool.get().is_none() {
+            let name = move |i| format!("mvvd-{who}-{i}");
+            let made = ThreadPoolBuilder::new().thread_name(name).build();
+            let made =
+                made.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
+            let _ = pool.set(made);
         }
-        self.pool.get().ok_or_else(|| Error::internal("the threads for indexes were just started"))
+        pool.get().ok_or_else(|| Error::internal("the threads for indexes were just started"))
     }
 
     /// Starts the thread that builds what is missing, unless it runs.
@@ -88,8 +103,12 @@ impl Builder {
                 for (_, table) in shared.tables() {
                     let defs = table.snapshot().schema().indexes().to_vec();
                     for def in defs {
-                        // The state of the index says what went wrong.
-                        let _ = shared.build_missing(&table, &def, false, &|_| (), &stopped);
+                        if stopped.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        // The state of the index says what went wrong. The thread outlives a bug in a kind of index.
+                        let build = || shared.build_missing(&table, &def, By::Background);
+                        let _ = std::panic::catch_unwind(AssertUnwindSafe(build));
                     }
                 }
             }
@@ -104,6 +123,7 @@ impl Builder {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.wake.stop();
+        self.builds.stop();
         let thread = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id());
         if let Some(thread) = thread {
             // A panic there has been printed; indexes are built again.
@@ -114,57 +134,82 @@ impl Builder {
 
 impl Shared {
     /// Builds the index for the chunks of the present version that lack it; whether there were any.
-    ///
-    /// `all` says that small chunks in memory count as well.
-    fn build_missing(
-        &self,
-        table: &Arc<Table>,
-        def: &IndexDef,
-        all: bool,
-        progress: &(dyn Fn(f32) + Sync),
-        cancelled: &AtomicBool,
-    ) -> Result<bool> {
+    fn build_missing(&self, table: &Arc<Table>, def: &IndexDef, by: By<'_>) -> Result<bool> {
+        self.check_wanted(table, def)?;
         let snapshot = table.snapshot();
         let schema = snapshot.schema();
         let missing: Vec<&Arc<Chunk>> =
-            snapshot.chunks().iter().filter(|chunk| self.lacks(chunk, schema, def, all)).collect();
+            snapshot.chunks().iter().filter(|chunk| self.lacks(chunk, schema, def, by)).collect();
         if missing.is_empty() {
             return Ok(false);
         }
-        let pool = self.builder.pool()?;
-        let _one = self.builder.one.lock();
+        let pool = self.builder.pool(by)?;
         let total: usize = missing.iter().map(|chunk| chunk.len()).sum();
         let mut before = 0;
         for chunk in missing {
+            let what = What { table: Arc::clone(table), chunk: Arc::clone(chunk), index: def.id };
+            let turn = match by {
+                By::Statement { cancelled, .. } => self.builder.builds.wait_for_turn(&what, cancelled)?,
+                By::Background => match self.builder.builds.try_turn(&what) {
+                    Some(turn) => turn,
+                    None => continue,
+                },
+            };
             let told = |done: f32| {
                 let share = (before as f32 + done.clamp(0.0, 1.0) * chunk.len() as f32) / total as f32;
-                *self.builder.running.lock() =
-                    Some(Running { table: Arc::downgrade(table), index: def.id, done: share });
-                progress(share);
+                turn.tell(share);
+                if let By::Statement { progress, .. } = by {
+                    progress(share);
+                }
             };
             told(0.0);
-            // Built by another while this one waited.
-            let result = if self.lacks(chunk, schema, def, all) {
-                let build = Build { pool, seed: SEED, progress: &told, cancelled };
-                self.shelf.build(chunk, schema, def, &build)
-            } else {
-                Ok(())
-            };
-            *self.builder.running.lock() = None;
-            // Dropped meanwhile: nobody would remove its files any more.
-            let is_there = table.head().schema().indexes().iter().any(|index| index.id == def.id);
-            if !is_there {
-                self.shelf.forget([chunk], def.id);
-                return Err(Error::not_found(format!("index \"{}\" was dropped while it was built", def.name)));
+            // After it is this one's turn: who drops something from now on ends the build.
+            self.check_wanted(table, def)?;
+            // Built by another while this one waited, or in no version any more.
+            if is_there(&what) && self.lacks(chunk, schema, def, by) {
+                let build = Build { pool, seed: SEED, progress: &told, cancelled: &turn.cancelled };
+                let result = self.shelf.build(chunk, schema, def, &build);
+                // What was dropped meanwhile is forgotten: nobody else would remove its files any more.
+                let wanted = self.check_wanted(table, def);
+                let is_there = is_there(&what) && self.shelf.has_segment(chunk);
+                if wanted.is_err() || !is_there {
+                    self.shelf.forget([chunk], def.id);
+                }
+                wanted?;
+                if is_there {
+                    result?;
+                }
             }
-            result?;
             before += chunk.len();
         }
         Ok(true)
     }
 
-    fn lacks(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, all: bool) -> bool {
-        self.is_indexable(chunk, schema, def, all) && matches!(self.shelf.slot(chunk, schema, def), Slot::Missing)
+    /// `NotFound` if the index was dropped, or its table.
+    fn check_wanted(&self, table: &Arc<Table>, def: &IndexDef) -> Result<()> {
+        match self.has_index(table, def.id) {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("index \"{}\" was dropped while it was built", def.name))),
+        }
+    }
+
+    fn has_index(&self, table: &Arc<Table>, index: u32) -> bool {
+        let is_registered = self.tables.read().values().any(|known| Arc::ptr_eq(known, table));
+        is_registered && table.head().schema().indexes().iter().any(|def| def.id == index)
+    }
+
+    /// Ends the builds of what is gone. For who drops an index, a table, or segments, once they are gone.
+    pub(crate) fn cancel_builds(&self) {
+        self.builder.builds.cancel_unwanted(|what| self.has_index(&what.table, what.index), is_there);
+    }
+
+    fn lacks(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, by: By<'_>) -> bool {
+        self.is_indexable(chunk, schema, def, !by.is_background())
+            && match self.shelf.slot(chunk, schema, def) {
+                Slot::Missing => true,
+                Slot::Failed(_) => !by.is_background(),
+                Slot::Ready(_) => false,
+            }
     }
 
     /// Whether the index is worth having for the chunk: not for one whose rows go to a segment soon, nor for one that is
@@ -174,6 +219,13 @@ impl Shared {
         let position = |id: &u32| schema.position(*id);
         lives && def.columns.iter().all(|id| position(id).is_some_and(|i| chunk.constant(schema, i).is_none()))
     }
+}
+
+/// Whether some version of the table has the chunk.
+fn is_there(what: &What) -> bool {
+    let versions = what.table.all_versions();
+    let mut chunks = versions.iter().flat_map(|version| &version.chunks);
+    chunks.any(|chunk| std::ptr::eq(chunk.sidecars(), what.chunk.sidecars()))
 }
 
 impl Database {
@@ -187,7 +239,7 @@ impl Database {
         table: &Arc<Table>,
         index: u32,
         progress: &(dyn Fn(f32) + Sync),
-        cancelled: &AtomicBool,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<()> {
         let def = table.head().schema().indexes().iter().find(|def| def.id == index).cloned();
         let def = def.ok_or_else(|| Error::not_found(format!("index {index} does not exist")))?;
@@ -195,20 +247,12 @@ impl Database {
             self.checkpoint()?;
         }
         for _ in 0..ROUNDS_MAX {
-            if !self.shared.build_missing(table, &def, true, progress, cancelled)? {
+            if !self.shared.build_missing(table, &def, By::Statement { progress, cancelled })? {
                 break;
             }
         }
-        let snapshot = table.snapshot();
-        let failed =
-            snapshot.chunks().iter().find_map(|chunk| match self.shared.shelf.slot(chunk, snapshot.schema(), &def) {
-                Slot::Failed(message) => Some(message),
-                Slot::Ready(_) | Slot::Missing => None,
-            });
-        match failed {
-            Some(message) => Err(Error::invalid(format!("index \"{}\" cannot be built: {message}", def.name))),
-            None => self.index_in_background(),
-        }
+        self.shared.check_wanted(table, &def)?;
+        self.index_in_background()
     }
 
     /// Adds an index to a table; nothing is built yet. Durable when it returns, with the id of the index.
@@ -232,6 +276,7 @@ impl Database {
                 schema.without_index(&def.name)
             })?
             .wait()?;
+        self.shared.cancel_builds();
         let versions = table.all_versions();
         self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
         Ok(())
@@ -275,12 +320,8 @@ impl Database {
                         Glance::Missing => is_waiting |= self.shared.is_indexable(chunk, schema, def, false),
                     }
                 }
-                let running = self.shared.builder.running.lock();
-                let running = running.as_ref().filter(|running| {
-                    running.index == def.id && std::ptr::eq(running.table.as_ptr(), Arc::as_ptr(&table))
-                });
-                let state = match (running, failed) {
-                    (Some(running), _) => format!("building {:.0} %", running.done * 100.0),
+                let state = match (self.shared.builder.builds.done(&table, def.id), failed) {
+                    (Some(done), _) => format!("building {:.0} %", done * 100.0),
                     (None, Some(message)) => format!("failed: {message}"),
                     (None, None) if is_waiting => "waiting".to_owned(),
                     (None, None) => "ready".to_owned(),

@@ -1,6 +1,7 @@
 //! Indexes of a database on disk: crashed at every step, damaged, dropped, and made again.
 
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
@@ -10,15 +11,31 @@ use mvvd_index::{
 
 use super::*;
 use crate::database::tests::{Model, batch, content, options, schema, sealed_options};
-use crate::disk::{Options, SEGMENTS};
+use crate::disk::{Options, SEGMENTS, segment_path};
 use crate::fs::{FaultyFs, FileSystem, MemoryFs};
 use crate::sidecar::segment_of_sidecar;
 use crate::{index_columns, index_types};
 
+/// What happens in the midst of a build.
+type During = Box<dyn Fn(&Build<'_>) -> Result<()> + Send + Sync>;
+
 /// A kind that only remembers how many rows there were, and scans them; counts how often one was built.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Plain {
     built: AtomicUsize,
+    during: Mutex<Option<Arc<During>>>,
+}
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Plain")
+    }
+}
+
+impl Plain {
+    fn during(&self, during: impl Fn(&Build<'_>) -> Result<()> + Send + Sync + 'static) {
+        *self.during.lock() = Some(Arc::new(Box::new(during)));
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +60,8 @@ impl IndexKind for Plain {
 
     fn build(&self, _: &IndexSpec, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Vec<u8>> {
         build.check()?;
+        let during = self.during.lock().clone();
+        during.map_or(Ok(()), |during| during(build))?;
         self.built.fetch_add(1, Ordering::Relaxed);
         Ok((columns[0].len() as u64).to_le_bytes().to_vec())
     }
@@ -112,10 +131,10 @@ fn drop_index(database: &Database, name: &str) -> Result<()> {
 }
 
 fn build(database: &Database, name: &str) -> Result<()> {
-    build_until(database, name, &AtomicBool::new(false))
+    build_until(database, name, &Arc::default())
 }
 
-fn build_until(database: &Database, name: &str, cancelled: &AtomicBool) -> Result<()> {
+fn build_until(database: &Database, name: &str, cancelled: &Arc<AtomicBool>) -> Result<()> {
     database.build_index(&database.table("t")?, id_of(database, name)?, &|_| (), cancelled)
 }
 
@@ -303,7 +322,7 @@ fn a_build_ends_when_it_is_cancelled_and_an_index_that_is_dropped_leaves_no_file
     let database = Database::open(Arc::clone(&fs), Options { registry, ..options() }).unwrap();
     database.create("t", schema()).unwrap().append(&[batch(&rows(0..10))]).unwrap().wait().unwrap();
     add(&database, "a").unwrap();
-    let e = build_until(&database, "a", &AtomicBool::new(true)).unwrap_err();
+    let e = build_until(&database, "a", &Arc::new(true.into())).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Cancelled);
     assert_eq!(database.index_states()[0].state, "waiting");
     build(&database, "a").unwrap();
@@ -347,4 +366,161 @@ fn an_index_is_dropped_by_its_id_whatever_the_names_are() {
     database.drop_index(&table, second).unwrap();
     let left: Vec<String> = database.index_states().into_iter().map(|state| state.table).collect();
     assert_eq!(left, ["t"], "the index of the table that got the name is still there");
+}
+
+/// Two segments, of which readers only ever see the present version; and an index `a` that is not built.
+fn two_segments(registry: Arc<Registry>) -> (Arc<dyn FileSystem>, Arc<Database>) {
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let options = Options { registry, versions_kept: 0, ..options() };
+    let database = Database::open(Arc::clone(&fs), options).unwrap();
+    let table = database.create("t", schema()).unwrap();
+    for keys in [0..10, 10..20] {
+        table.append(&[batch(&rows(keys))]).unwrap().wait().unwrap();
+        database.checkpoint().unwrap();
+    }
+    assert_eq!(table.snapshot().chunks().len(), 2);
+    add(&database, "a").unwrap();
+    (fs, Arc::new(database))
+}
+
+/// Files of indexes, and parts of such files.
+fn sidecars(fs: &Arc<dyn FileSystem>) -> Vec<String> {
+    fs.list(SEGMENTS).unwrap().into_iter().filter(|file| file.contains(".idx")).collect()
+}
+
+/// Waits until nobody wants the build any more.
+fn wait_for_end(build: &Build<'_>) -> Result<()> {
+    for _ in 0..2_000 {
+        build.check()?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the build goes on");
+}
+
+/// What is dropped while it is built was built to its end, and its files stayed until the database was opened again.
+#[test]
+fn a_build_ends_when_what_it_is_for_is_dropped() {
+    type Act = fn(&Database);
+    let acts: [Act; 4] = [
+        |database| drop_index(database, "a").unwrap(),
+        |database| database.drop_all(&["t".to_owned()]).unwrap(),
+        |database| {
+            database.drop_all(&["t".to_owned()]).unwrap();
+            database.checkpoint().unwrap();
+        },
+        |database| {
+            let schema = schema().without_column("v").unwrap();
+            database.alter("t", None, Some(schema)).unwrap();
+        },
+    ];
+    for act in acts {
+        let (kind, registry) = registry();
+        let (fs, database) = two_segments(registry);
+        let weak = Arc::downgrade(&database);
+        kind.during(move |build| {
+            act(&weak.upgrade().unwrap());
+            wait_for_end(build)
+        });
+        let e = build(&database, "a").unwrap_err();
+        assert_eq!((e.kind(), e.message()), (ErrorKind::NotFound, "index \"a\" was dropped while it was built"));
+        assert_eq!(sidecars(&fs), Vec::<String>::new());
+        assert_eq!(kind.built.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The index of a segment that a compaction had removed was written all the same, and stayed.
+#[test]
+fn an_index_over_a_segment_that_is_removed_meanwhile_leaves_no_file() {
+    let (kind, registry) = registry();
+    let (fs, database) = two_segments(registry);
+    let weak = Arc::downgrade(&database);
+    let is_first = AtomicBool::new(true);
+    kind.during(move |_| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            weak.upgrade().unwrap().compact().unwrap();
+        }
+        Ok(())
+    });
+    build(&database, "a").unwrap();
+    answers(&database, "after a compaction");
+    let segments = fs.list(SEGMENTS).unwrap();
+    for file in sidecars(&fs) {
+        let segment = segment_path(segment_of_sidecar(&file).unwrap());
+        assert!(segments.iter().any(|file| segment.ends_with(file)), "{file} in {segments:?}");
+    }
+    assert_eq!(sidecars(&fs).len(), 1);
+}
+
+/// Waits until the index is in this state.
+fn wait_for_state(database: &Database, name: &str, expected: &str) {
+    for _ in 0..2_000 {
+        let states = database.index_states();
+        if states.iter().any(|state| state.def.name == name && state.state.starts_with(expected)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("index {name} is never {expected}: {:?}", database.index_states());
+}
+
+/// A database in memory with enough rows for indexes in the background, and an index `a` that is not built.
+fn in_memory(registry: Arc<Registry>) -> Database {
+    let database = Database::memory_within(None, registry);
+    let table = database.create("t", schema()).unwrap();
+    table.append(&[batch(&rows(0..ROWS_MIN as i64))]).unwrap().wait().unwrap();
+    add(&database, "a").unwrap();
+    database
+}
+
+/// A panic ended the thread that builds indexes, and the index was `building` for ever.
+#[test]
+fn a_build_that_panics_fails_and_others_go_on() {
+    let (kind, registry) = registry();
+    let database = in_memory(registry);
+    kind.during(|_| panic!("no such {}", "luck"));
+    let e = build(&database, "a").unwrap_err();
+    assert_eq!((e.kind(), e.message()), (ErrorKind::Internal, "index \"a\": the build panicked: no such luck"));
+    assert!(database.index_states()[0].state.starts_with("failed: "));
+    drop_index(&database, "a").unwrap();
+    add(&database, "a").unwrap();
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "a", "failed: ");
+    kind.during(|_| Ok(()));
+    add(&database, "b").unwrap();
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "b", "ready");
+    assert!(database.index_states()[0].state.contains("no such luck"));
+    build(&database, "a").unwrap();
+}
+
+/// One lock held all builds apart: a statement waited for a build of the background, and could not be cancelled.
+#[test]
+fn a_statement_waits_only_for_a_build_of_the_same_and_not_when_it_is_cancelled() {
+    let (kind, registry) = registry();
+    let database = in_memory(registry);
+    let goes_on = Arc::new(AtomicBool::new(false));
+    let gate = Arc::clone(&goes_on);
+    kind.during(move |_| {
+        while !gate.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    });
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "a", "building");
+    kind.during(|_| Ok(()));
+    add(&database, "b").unwrap();
+    build(&database, "b").unwrap();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| build_until(&database, "a", &cancelled));
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waits.is_finished(), "it is being built");
+        cancelled.store(true, Ordering::Relaxed);
+        assert_eq!(waits.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    });
+    assert!(database.index_states()[0].state.starts_with("building"));
+    goes_on.store(true, Ordering::Relaxed);
+    build(&database, "a").unwrap();
+    assert_eq!(kind.built.load(Ordering::Relaxed), 2, "each was built once");
 }
