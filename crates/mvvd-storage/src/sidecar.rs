@@ -5,8 +5,10 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow::array::ArrayRef;
 use arrow::buffer::{Buffer, MutableBuffer};
@@ -25,6 +27,10 @@ use crate::seal::{Seal, SealedReader, SealedWriter};
 const EXTENSION: &str = "idx";
 /// Bytes that a build takes for each row beside those of the codes, about.
 const BUILD_ROW_BYTES: usize = 256;
+
+/// How long after a failure that may pass, such as a full disk, a build is tried again: at first, and at most.
+const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// The file of an index of a segment.
 pub(crate) fn sidecar_path(segment: u64, index: u32) -> String {
@@ -61,8 +67,39 @@ pub(crate) enum Slot {
     Ready(Arc<OpenIndex>),
     /// It has to be built.
     Missing,
-    /// It could not be built, and will not be tried again before the database is opened again.
-    Failed(String),
+    /// It could not be built.
+    Failed(Failure),
+}
+
+/// Why an index could not be built.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    /// When the background tries again, and how long after the failure that is; never before the database is opened
+    /// again where it would only fail again.
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Failure {
+    /// `before` is what was known of the index until now.
+    fn new(e: &Error, before: Option<&Slot>) -> Self {
+        let may_pass = matches!(e.kind(), ErrorKind::Exhausted | ErrorKind::Unavailable);
+        let wait = match before {
+            Some(Slot::Failed(Self { retry: Some((_, wait)), .. })) => (*wait * 2).min(RETRY_WAIT_MAX),
+            _ => RETRY_WAIT_MIN,
+        };
+        Self { message: e.message().to_owned(), retry: may_pass.then(|| (Instant::now() + wait, wait)) }
+    }
+
+    /// Whether it may be built another time.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// Whether it is time to try again.
+    pub(crate) fn is_due(&self) -> bool {
+        self.retry.is_some_and(|(at, _)| at <= Instant::now())
+    }
 }
 
 /// What can be told of an index of a chunk without reading its file.
@@ -71,7 +108,7 @@ pub(crate) enum Glance {
     /// So many bytes.
     There(usize),
     Missing,
-    Failed(String),
+    Failed(Failure),
 }
 
 impl Sidecars {
@@ -136,7 +173,7 @@ impl Shelf {
     pub(crate) fn glance(&self, chunk: &Chunk, def: &IndexDef) -> Glance {
         match (chunk.sidecars().slots.lock().get(&def.id), &self.files, chunk.segment()) {
             (Some(Slot::Ready(open)), ..) => Glance::There(open.bytes),
-            (Some(Slot::Failed(message)), ..) => Glance::Failed(message.clone()),
+            (Some(Slot::Failed(failure)), ..) => Glance::Failed(failure.clone()),
             (None, Some(Files { fs, .. }), Some(segment)) => {
                 let bytes = fs.len(&sidecar_path(segment.meta().id, def.id));
                 bytes.map_or(Glance::Missing, |bytes| Glance::There(bytes as usize))
@@ -177,14 +214,14 @@ impl Shelf {
         let built = catch_unwind(AssertUnwindSafe(|| self.build_open(chunk, schema, def, build)));
         let built =
             built.unwrap_or_else(|panic| Err(Error::internal(format!("the build panicked: {}", text(&*panic)))));
-        let built = built.map_err(|e| e.context(format!("index \"{}\"", def.name)));
+        let mut slots = chunk.sidecars().slots.lock();
         let slot = match &built {
             Ok(open) => Slot::Ready(Arc::clone(open)),
             Err(e) if e.kind() == ErrorKind::Cancelled => Slot::Missing,
-            Err(e) => Slot::Failed(e.message().to_owned()),
+            Err(e) => Slot::Failed(Failure::new(e, slots.get(&def.id))),
         };
-        chunk.sidecars().slots.lock().insert(def.id, slot);
-        built.map(|_| ())
+        slots.insert(def.id, slot);
+        built.map(drop).map_err(|e| e.context(format!("index \"{}\"", def.name)))
     }
 
     fn build_open(
@@ -208,20 +245,13 @@ impl Shelf {
             return Ok(Arc::new(OpenIndex { index, bytes: bytes.len(), _taken: Some(taken) }));
         };
         let path = sidecar_path(segment.meta().id, def.id);
-        match seal {
-            None => replace_file(&**fs, &path, &bytes)?,
-            Some(seal) => {
-                // A sealed file knows its name, so it is written under it; half of one does not open.
-                if fs.exists(&path)? {
-                    fs.remove(&path)?;
-                }
-                let mut writer = SealedWriter::create(&**fs, &path, Arc::clone(seal))?;
-                writer.write(&bytes)?;
-                writer.finish()?;
-            }
-        }
+        let written = match seal {
+            None => replace_file(&**fs, &path, &bytes),
+            Some(seal) => write_sealed(&**fs, &path, seal, &bytes),
+        };
+        written.map_err(without_place)?;
         drop(bytes);
-        let open = self.open_file(chunk, schema, def)?;
+        let open = self.open_file(chunk, schema, def).map_err(without_place)?;
         open.map(Arc::new).ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("file \"{path}\" is gone")))
     }
 
@@ -261,6 +291,32 @@ pub fn index_types(schema: &TableSchema, def: &IndexDef) -> Result<Vec<VectorTyp
             .ok_or_else(|| Error::internal("an index without its column"))
     };
     def.columns.iter().map(one).collect()
+}
+
+/// A sealed file knows its name, so it is written under it; half of one does not open, and is removed.
+fn write_sealed(fs: &dyn FileSystem, path: &str, seal: &Arc<dyn Seal>, bytes: &[u8]) -> Result<()> {
+    if fs.exists(path)? {
+        fs.remove(path)?;
+    }
+    let write = || {
+        let mut writer = SealedWriter::create(fs, path, Arc::clone(seal))?;
+        writer.write(bytes)?;
+        writer.finish()
+    };
+    let written = write();
+    if written.is_err() {
+        let _ = fs.remove(path);
+    }
+    written.map(drop)
+}
+
+/// The same error without the place of the database, which not everybody who sees the state of an index should know.
+pub(crate) fn without_place(e: Error) -> Error {
+    let cause = e.source().map(|cause| format!("its file cannot be written or read: {cause}"));
+    match cause {
+        Some(message) => Error::new(e.kind(), message).with_source(e),
+        None => e,
+    }
 }
 
 /// What a panic says.

@@ -43,7 +43,8 @@ pub struct IndexState {
     pub rows_covered: usize,
     /// Bytes of its files, or in memory.
     pub bytes: usize,
-    /// `ready`, `building` (with the share that is done), `waiting` or `failed` (with the reason).
+    /// `ready`, `building` (with the share that is done), `waiting` (with the reason, if it failed and is tried again) or
+    /// `failed` (with the reason).
     pub state: String,
 }
 
@@ -207,7 +208,7 @@ impl Shared {
         self.is_indexable(chunk, schema, def, !by.is_background())
             && match self.shelf.slot(chunk, schema, def) {
                 Slot::Missing => true,
-                Slot::Failed(_) => !by.is_background(),
+                Slot::Failed(failure) => !by.is_background() || failure.is_due(),
                 Slot::Ready(_) => false,
             }
     }
@@ -316,13 +317,14 @@ impl Database {
                 for chunk in snapshot.chunks() {
                     match self.shared.shelf.glance(chunk, def) {
                         Glance::There(of_chunk) => (covered, bytes) = (covered + chunk.live(), bytes + of_chunk),
-                        Glance::Failed(message) => failed = Some(message),
+                        Glance::Failed(failure) => failed = Some(failure),
                         Glance::Missing => is_waiting |= self.shared.is_indexable(chunk, schema, def, false),
                     }
                 }
                 let state = match (self.shared.builder.builds.done(&table, def.id), failed) {
                     (Some(done), _) => format!("building {:.0} %", done * 100.0),
-                    (None, Some(message)) => format!("failed: {message}"),
+                    (None, Some(failure)) if failure.may_pass() => format!("waiting: {}", failure.message),
+                    (None, Some(failure)) => format!("failed: {}", failure.message),
                     (None, None) if is_waiting => "waiting".to_owned(),
                     (None, None) => "ready".to_owned(),
                 };

@@ -524,3 +524,38 @@ fn a_statement_waits_only_for_a_build_of_the_same_and_not_when_it_is_cancelled()
     build(&database, "a").unwrap();
     assert_eq!(kind.built.load(Ordering::Relaxed), 2, "each was built once");
 }
+
+/// A full disk left half a file, and the index was not tried again before the database was opened again.
+#[test]
+fn a_build_on_a_full_disk_leaves_nothing_and_is_made_up_for() {
+    for options in [options(), sealed_options()] {
+        let (_, registry) = registry();
+        let fs = Arc::new(FaultyFs::new());
+        let as_dyn: Arc<dyn FileSystem> = Arc::<FaultyFs>::clone(&fs);
+        let options = Options { registry, background: true, ..options };
+        let database = Database::open(Arc::clone(&as_dyn), options).unwrap();
+        let table = database.create("t", schema()).unwrap();
+        table.append(&[batch(&rows(0..10))]).unwrap().wait().unwrap();
+        database.checkpoint().unwrap();
+        add(&database, "a").unwrap();
+        fs.disk_full_after(20);
+        let e = build(&database, "a").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Exhausted);
+        assert!(e.message().starts_with("index \"a\": cannot write \"segments/"), "{e}");
+        assert_eq!(sidecars(&as_dyn), Vec::<String>::new());
+        assert!(database.index_states()[0].state.starts_with("waiting: cannot write"));
+        fs.disk_full_after(u64::MAX);
+        database.index_in_background().unwrap();
+        wait_for_state(&database, "a", "ready");
+        answers(&database, "after a full disk");
+    }
+}
+
+#[test]
+fn a_failure_tells_what_happened_and_not_where_the_database_is() {
+    let cause = std::io::Error::other("the device is gone");
+    let e = Error::new(ErrorKind::Unavailable, "cannot write \"/secret/place\": the device is gone").with_source(cause);
+    let e = crate::sidecar::without_place(e);
+    let expected = "its file cannot be written or read: the device is gone";
+    assert_eq!((e.kind(), e.message()), (ErrorKind::Unavailable, expected));
+}
