@@ -17,7 +17,7 @@ use self::builds::{Builds, What};
 use crate::chunk::Chunk;
 use crate::database::{Database, Shared};
 use crate::maintain::Wake;
-use crate::sidecar::{Glance, OpenIndex, Slot};
+use crate::sidecar::{Glance, OpenIndex, Room, Slot};
 use crate::table::Table;
 
 /// A smaller chunk that is only in memory gets no index in the background: it is scanned in no time, and soon becomes part
@@ -72,6 +72,11 @@ enum By<'a> {
 impl By<'_> {
     fn is_background(self) -> bool {
         matches!(self, Self::Background)
+    }
+
+    /// The thread keeps nobody waiting; there is another time.
+    fn room(self) -> Room {
+        if self.is_background() { Room::Spare } else { Room::Made }
     }
 }
 
@@ -169,7 +174,7 @@ impl Shared {
             // Built by another while this one waited, or in no version any more.
             if is_there(&what) && self.lacks(chunk, schema, def, by) {
                 let build = Build { pool, seed: SEED, progress: &told, cancelled: &turn.cancelled };
-                let result = self.shelf.build(chunk, schema, def, &build);
+                let result = self.shelf.build(chunk, schema, def, &build, by.room());
                 // What was dropped meanwhile is forgotten: nobody else would remove its files any more.
                 let wanted = self.check_wanted(table, def);
                 let is_there = is_there(&what) && self.shelf.has_segment(chunk);
@@ -209,7 +214,7 @@ impl Shared {
             && match self.shelf.slot(chunk, schema, def) {
                 Slot::Missing => true,
                 Slot::Failed(failure) => !by.is_background() || failure.is_due(),
-                Slot::Ready(_) => false,
+                Slot::Ready(_) | Slot::Closed => false,
             }
     }
 
@@ -302,7 +307,7 @@ impl Database {
     pub fn index_of(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Option<Arc<OpenIndex>> {
         match self.shared.shelf.slot(chunk, schema, def) {
             Slot::Ready(open) => Some(open),
-            Slot::Missing | Slot::Failed(_) => None,
+            Slot::Missing | Slot::Failed(_) | Slot::Closed => None,
         }
     }
 

@@ -13,6 +13,8 @@ use super::*;
 use crate::database::tests::{Model, batch, content, options, schema, sealed_options};
 use crate::disk::{Options, SEGMENTS, segment_path};
 use crate::fs::{FaultyFs, FileSystem, MemoryFs};
+use crate::memory::MemoryPool;
+use crate::memory::tests::Bounded;
 use crate::sidecar::segment_of_sidecar;
 use crate::{index_columns, index_types};
 
@@ -24,6 +26,8 @@ type During = Box<dyn Fn(&Build<'_>) -> Result<()> + Send + Sync>;
 struct Plain {
     built: AtomicUsize,
     during: Mutex<Option<Arc<During>>>,
+    /// Bytes that a build is said to take.
+    build_bytes: AtomicUsize,
 }
 
 impl std::fmt::Debug for Plain {
@@ -64,6 +68,10 @@ impl IndexKind for Plain {
         during.map_or(Ok(()), |during| during(build))?;
         self.built.fetch_add(1, Ordering::Relaxed);
         Ok((columns[0].len() as u64).to_le_bytes().to_vec())
+    }
+
+    fn build_bytes(&self, _: &IndexSpec, _: usize, _: usize) -> usize {
+        self.build_bytes.load(Ordering::Relaxed)
     }
 
     fn open(&self, _: &IndexSpec, bytes: Buffer) -> Result<Arc<dyn VectorIndex>> {
@@ -465,7 +473,11 @@ fn wait_for_state(database: &Database, name: &str, expected: &str) {
 
 /// A database in memory with enough rows for indexes in the background, and an index `a` that is not built.
 fn in_memory(registry: Arc<Registry>) -> Database {
-    let database = Database::memory_within(None, registry);
+    in_memory_within(None, registry)
+}
+
+fn in_memory_within(pool: Option<Arc<dyn MemoryPool>>, registry: Arc<Registry>) -> Database {
+    let database = Database::memory_within(pool, registry);
     let table = database.create("t", schema()).unwrap();
     table.append(&[batch(&rows(0..ROWS_MIN as i64))]).unwrap().wait().unwrap();
     add(&database, "a").unwrap();
@@ -558,4 +570,93 @@ fn a_failure_tells_what_happened_and_not_where_the_database_is() {
     let e = crate::sidecar::without_place(e);
     let expected = "its file cannot be written or read: the device is gone";
     assert_eq!((e.kind(), e.message()), (ErrorKind::Unavailable, expected));
+}
+
+/// A build took memory whether it was there or not, and the statements beside it failed.
+#[test]
+fn a_build_takes_its_memory_or_does_not_begin() {
+    const LIMIT: usize = 1_000_000;
+    let (kind, registry) = registry();
+    let pool = Bounded::new(LIMIT);
+    let database = in_memory_within(Some(Arc::<Bounded>::clone(&pool) as _), registry);
+    let before = pool.used.load(Ordering::Relaxed);
+    kind.build_bytes.store(LIMIT, Ordering::Relaxed);
+    let e = build(&database, "a").unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Exhausted);
+    let expected = "index \"a\": out of memory: the build over 1024 rows takes 1000000 bytes, ";
+    assert!(e.message().starts_with(expected), "{e}");
+    assert_eq!(e.hint(), Some("raise the memory limit"));
+    assert_eq!(pool.used.load(Ordering::Relaxed), before);
+    // What is left by so much is enough for a statement, and not for the background.
+    let needed = LIMIT - before - 1;
+    kind.build_bytes.store(needed, Ordering::Relaxed);
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "a", "waiting: out of memory");
+    assert_eq!(kind.built.load(Ordering::Relaxed), 0);
+    let of_build = Arc::clone(&pool);
+    kind.during(move |_| {
+        assert_eq!(of_build.used.load(Ordering::Relaxed), before + needed);
+        Ok(())
+    });
+    build(&database, "a").unwrap();
+    let bytes = database.index_states()[0].bytes;
+    assert_eq!(pool.used.load(Ordering::Relaxed), before + bytes, "what the index has stays taken");
+    kind.build_bytes.store(1, Ordering::Relaxed);
+    kind.during(|_| Ok(()));
+    add(&database, "b").unwrap();
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "b", "ready");
+    assert!(pool.peak.load(Ordering::Relaxed) <= LIMIT);
+}
+
+/// The background tries again once there is room.
+#[test]
+fn a_build_in_the_background_waits_for_memory() {
+    let (kind, registry) = registry();
+    let pool = Bounded::new(1_000_000);
+    let database = in_memory_within(Some(Arc::<Bounded>::clone(&pool) as _), registry);
+    kind.build_bytes.store(500_000, Ordering::Relaxed);
+    pool.grow(600_000);
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "a", "waiting: out of memory");
+    pool.shrink(600_000);
+    wait_for_state(&database, "a", "ready");
+}
+
+/// Decrypted indexes stayed on the heap for ever, beyond every limit.
+#[test]
+fn decrypted_indexes_go_when_there_is_no_room_for_more() {
+    let (kind, registry) = registry();
+    let pool = Bounded::new(1_000_000);
+    let memory: Arc<dyn MemoryPool> = Arc::<Bounded>::clone(&pool);
+    let options = Options { registry, memory: Some(memory), versions_kept: 0, ..sealed_options() };
+    let database = Database::open(Arc::new(MemoryFs::new()), options).unwrap();
+    let table = database.create("t", schema()).unwrap();
+    for keys in [0..10, 10..20] {
+        table.append(&[batch(&rows(keys))]).unwrap().wait().unwrap();
+        database.checkpoint().unwrap();
+    }
+    add(&database, "a").unwrap();
+    build(&database, "a").unwrap();
+    let used = || pool.used.load(Ordering::Relaxed);
+    let both = database.index_states()[0].bytes;
+    assert_eq!(used(), both, "both are open");
+    let snapshot = table.snapshot();
+    let def = snapshot.schema().indexes()[0].clone();
+    let open = |chunk: usize| database.index_of(&snapshot.chunks()[chunk], snapshot.schema(), &def);
+    drop(open(1));
+    let one = both / 2;
+    pool.grow(1_000_000 - used() - 5);
+    drop(database.shared.memory.take(one).expect("a write closes the one that was not used for longer"));
+    assert_eq!(database.index_states()[0].state, "ready", "it has its file still");
+    pool.grow(one);
+    assert_eq!(used(), 1_000_000 - 5);
+    let first = open(0).expect("the other one is closed for it");
+    assert!(open(1).is_none(), "the first one is in use");
+    drop(first);
+    assert!(open(1).is_some());
+    assert!(open(0).is_some());
+    build(&database, "a").unwrap();
+    assert_eq!(kind.built.load(Ordering::Relaxed), 2, "what has no room is not built again");
+    assert!(pool.peak.load(Ordering::Relaxed) <= 1_000_000);
 }
