@@ -279,7 +279,7 @@ impl Shelf {
                 (reader.range(0, bytes)?, Some(taken))
             }
         };
-        let index = mvvd_index::open(&self.registry, &spec, chunk.len(), &bytes)?;
+        let index = mvvd_index::open_over(&self.registry, &spec, chunk.len(), segment.meta().content(), &bytes)?;
         Ok(Some(OpenIndex::new(index, bytes.len(), taken)))
     }
 
@@ -344,9 +344,10 @@ impl Shelf {
             let what = format!("the build over {} rows takes {needed} bytes", chunk.len());
             self.memory.short_of(what).with_hint("raise the memory limit")
         })?;
-        let bytes = mvvd_index::build(&self.registry, &spec, &columns, build)?;
+        let content = chunk.segment().map_or(0, |segment| segment.meta().content());
+        let bytes = mvvd_index::build_over(&self.registry, &spec, &columns, content, build)?;
         let (Some(Files { fs, seal }), Some(segment)) = (&self.files, chunk.segment()) else {
-            let index = mvvd_index::open(&self.registry, &spec, chunk.len(), &aligned(&bytes))?;
+            let index = mvvd_index::open_over(&self.registry, &spec, chunk.len(), content, &aligned(&bytes))?;
             taken.resize(bytes.len());
             return Ok(Some(OpenIndex::new(index, bytes.len(), Some(taken))));
         };

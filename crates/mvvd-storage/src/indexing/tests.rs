@@ -660,3 +660,19 @@ fn decrypted_indexes_go_when_there_is_no_room_for_more() {
     assert_eq!(kind.built.load(Ordering::Relaxed), 2, "what has no room is not built again");
     assert!(pool.peak.load(Ordering::Relaxed) <= 1_000_000);
 }
+
+/// The index of a segment that was gone was taken for that of another one with its number and as many rows.
+#[test]
+fn the_index_of_another_segment_is_not_used() {
+    let (kind, registry) = registry();
+    let (fs, database) = two_segments(Arc::clone(&registry));
+    build(&database, "a").unwrap();
+    drop(database);
+    let [one, other] = &sidecars(&fs)[..] else { panic!("two segments have an index each") };
+    let [one, other] = [one, other].map(|file| format!("{SEGMENTS}/{file}"));
+    crate::fs::replace_file(&*fs, &one, &fs.read(&other).unwrap()).unwrap();
+    let database = Database::open(fs, Options { registry, versions_kept: 0, ..options() }).unwrap();
+    build(&database, "a").unwrap();
+    assert_eq!(kind.built.load(Ordering::Relaxed), 3, "the one is built again");
+    answers(&database, "after another file was put there");
+}
