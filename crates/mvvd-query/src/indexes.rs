@@ -1,5 +1,6 @@
 //! CREATE INDEX and DROP INDEX: taken from the syntax tree.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -85,9 +86,18 @@ impl Session {
     }
 
     pub(crate) async fn drop_indexes(&self, if_exists: bool, names: &[ObjectName]) -> Result<Answer> {
+        let mut names = names.iter().map(index_name).collect::<Result<Vec<_>>>()?;
+        names.sort();
+        names.dedup();
+        // Statements that change their tables end first; several locks are taken in order of the tables' names.
+        let tables: BTreeSet<String> =
+            names.iter().filter_map(|name| Some(find(&self.engine.database, name)?.name)).collect();
+        let mut locks = Vec::with_capacity(tables.len());
+        for table in &tables {
+            locks.push(self.engine.locks.lock(table).await);
+        }
         let mut found: Vec<Found> = Vec::with_capacity(names.len());
         for name in names {
-            let name = index_name(name)?;
             match find(&self.engine.database, &name) {
                 Some(index) => found.push(index),
                 None if if_exists => {}
@@ -98,7 +108,10 @@ impl Session {
             }
         }
         let database = Arc::clone(&self.engine.database);
-        let drop_all = move || found.iter().try_for_each(|found| database.drop_index(&found.table, found.id));
+        let drop_all = move || {
+            let _locks = locks;
+            found.iter().try_for_each(|found| database.drop_index(&found.table, found.id))
+        };
         self.engine.bridge.block(drop_all).await?;
         Ok(Answer::done("DROP INDEX"))
     }
@@ -288,6 +301,8 @@ fn index_name(name: &ObjectName) -> Result<String> {
 
 /// An index, by its table and its id: names may change hands.
 struct Found {
+    /// The name of the table.
+    name: String,
     table: Arc<mvvd_storage::Table>,
     id: u32,
 }
@@ -298,7 +313,7 @@ fn find(database: &Database, name: &str) -> Option<Found> {
         let head = table.head();
         head.schema().indexes().iter().find(|index| index.name == name).map(|index| index.id)
     };
-    database.tables().into_iter().find_map(|(_, table)| Some(Found { id: id_in(&table)?, table }))
+    database.tables().into_iter().find_map(|(name, table)| Some(Found { id: id_in(&table)?, name, table }))
 }
 
 /// A name as PostgreSQL makes it: table, columns, `idx`, and a number if that is taken.
