@@ -3,8 +3,8 @@
 mod builds;
 
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use mvvd_core::schema::IndexDef;
@@ -52,7 +52,9 @@ pub struct IndexState {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     /// Of statements, and of the thread: neither waits for a build of the other.
-    pools: [OnceLock<ThreadPool>; 2],
+    pools: [Mutex<Option<Arc<ThreadPool>>>; 2],
+    /// Threads of each; 0: as many as there are cores.
+    threads: AtomicUsize,
     builds: Builds,
     /// Rung when there may be something to build.
     pub(crate) wake: Arc<Wake>,
@@ -81,19 +83,26 @@ impl By<'_> {
 }
 
 impl Builder {
-    fn pool(&self, by: By<'_>) -> Result<&ThreadPool> {
+    /// With so many threads for a build; without a number as many as there are cores.
+    pub(crate) fn with_threads(threads: Option<usize>) -> Self {
+        Self { threads: AtomicUsize::new(threads.unwrap_or(0)), ..Self::default() }
+    }
+
+    fn pool(&self, by: By<'_>) -> Result<Arc<ThreadPool>> {
         let (pool, who) = match by {
             By::Statement { .. } => (&self.pools[0], "index"),
             By::Background => (&self.pools[1], "reindex"),
         };
-        if pool.get().is_none() {
-            let name = move |i| format!("mvvd-{who}-{i}");
-            let made = ThreadPoolBuilder::new().thread_name(name).build();
-            let made =
-                made.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
-            let _ = pool.set(made);
+        let threads = self.threads.load(Ordering::Relaxed);
+        let mut pool = pool.lock();
+        if let Some(pool) = pool.as_ref().filter(|pool| threads == 0 || pool.current_num_threads() == threads) {
+            return Ok(Arc::clone(pool));
         }
-        pool.get().ok_or_else(|| Error::internal("the threads for indexes were just started"))
+        let made =
+            ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("mvvd-{who}-{i}")).build();
+        let made =
+            made.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
+        Ok(Arc::clone(pool.insert(Arc::new(made))))
     }
 
     /// Starts the thread that builds what is missing, unless it runs.
@@ -173,7 +182,7 @@ impl Shared {
             self.check_wanted(table, def)?;
             // Built by another while this one waited, or in no version any more.
             if is_there(&what) && self.lacks(chunk, schema, def, by) {
-                let build = Build { pool, seed: SEED, progress: &told, cancelled: &turn.cancelled };
+                let build = Build { pool: &pool, seed: SEED, progress: &told, cancelled: &turn.cancelled };
                 let result = self.shelf.build(chunk, schema, def, &build, by.room());
                 // What was dropped meanwhile is forgotten: nobody else would remove its files any more.
                 let wanted = self.check_wanted(table, def);
@@ -286,6 +295,12 @@ impl Database {
         let versions = table.all_versions();
         self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
         Ok(())
+    }
+
+    /// Builds that begin from now on have so many threads: those of all statements together, and that of the background
+    /// beside them.
+    pub fn index_with_threads(&self, threads: usize) {
+        self.shared.builder.threads.store(threads, Ordering::Relaxed);
     }
 
     /// Builds what is missing on a thread of its own, from now on.

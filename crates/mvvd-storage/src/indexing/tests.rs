@@ -1,6 +1,5 @@
 //! Indexes of a database on disk: crashed at every step, damaged, dropped, and made again.
 
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arrow::buffer::Buffer;
@@ -675,4 +674,30 @@ fn the_index_of_another_segment_is_not_used() {
     build(&database, "a").unwrap();
     assert_eq!(kind.built.load(Ordering::Relaxed), 3, "the one is built again");
     answers(&database, "after another file was put there");
+}
+
+/// Builds took all cores, however many threads the database was to have.
+#[test]
+fn a_build_has_as_many_threads_as_it_is_given() {
+    let (kind, registry) = registry();
+    let (_, database) = two_segments(Arc::clone(&registry));
+    database.index_with_threads(3);
+    kind.during(|build| {
+        assert_eq!(build.pool.current_num_threads(), 3);
+        Ok(())
+    });
+    build(&database, "a").unwrap();
+    let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    let options = Options { registry, index_threads: Some(1), background: true, ..options() };
+    let database = Database::open(fs, options).unwrap();
+    let table = database.create("t", schema()).unwrap();
+    table.append(&[batch(&rows(0..10))]).unwrap().wait().unwrap();
+    database.checkpoint().unwrap();
+    kind.during(|build| {
+        assert_eq!(build.pool.current_num_threads(), 1);
+        Ok(())
+    });
+    add(&database, "a").unwrap();
+    database.index_in_background().unwrap();
+    wait_for_state(&database, "a", "ready");
 }
