@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
-use mvvd_core::{Error, ErrorKind, Ordinal, Result, VectorType};
+use mvvd_core::{Error, ErrorKind, Ordinal, Result, VectorKind, VectorType};
 use rayon::ThreadPool;
 
 use crate::codec::pq::Pq;
@@ -19,6 +19,11 @@ use crate::ivf::IvfKind;
 use crate::options::{OptionSpec, Options};
 use crate::request::{Hit, Request, Term};
 use crate::vectors::Vectors;
+
+/// Bytes of the links, factors and the like of a row, about.
+const BUILD_ROW_BYTES: usize = 192;
+/// How often they and the codes are there at the same time.
+const BUILD_COPIES: usize = 4;
 
 /// What an index is over, as `CREATE INDEX` says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +89,21 @@ pub trait IndexKind: Send + Sync + Debug {
     ///
     /// `Cancelled` if it was. Runs on the pool of `build`.
     fn build(&self, spec: &IndexSpec, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Vec<u8>>;
+
+    /// Bytes that [`IndexKind::build`] takes at most, about, over `rows` rows of `column_bytes` bytes in all, beside
+    /// them: what it works with, what it returns, and the copy of that which becomes the file.
+    ///
+    /// By default those of a kind that has a byte for each dimension and some links for each row, four times: while it
+    /// works, as an index, as bytes, and in the file. A kind that takes more says so.
+    fn build_bytes(&self, spec: &IndexSpec, rows: usize, column_bytes: usize) -> usize {
+        let codes = |ty: &VectorType| match ty.kind {
+            VectorKind::Dense | VectorKind::Half => ty.dims.saturating_mul(rows),
+            VectorKind::Bit => ty.dims.div_ceil(8).saturating_mul(rows),
+            VectorKind::Sparse => column_bytes,
+        };
+        let codes = spec.columns.iter().map(codes).fold(0, usize::saturating_add);
+        codes.saturating_add(rows.saturating_mul(BUILD_ROW_BYTES)).saturating_mul(BUILD_COPIES)
+    }
 
     /// The index in `bytes`, which are aligned to 64 bytes and whose checksum was compared. `Corrupt` where they are not
     /// what this program writes; never a panic, then or later.

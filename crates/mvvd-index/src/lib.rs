@@ -49,5 +49,5 @@ pub use filter::Filter;
 pub use kind::{Build, Cursor, IndexKind, IndexSpec, Knob, Registry, VectorIndex};
 pub use options::{Choice, OptionSpec, Options};
 pub use request::{Effort, Hit, Query, Request, Term};
-pub use sidecar::{build, extended, open};
+pub use sidecar::{build, build_over, extended, open, open_over};
 pub use vectors::{Values, Vectors};

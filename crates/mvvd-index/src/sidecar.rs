@@ -37,30 +37,44 @@ struct Head {
     metric: String,
     columns: Vec<String>,
     options: Vec<(String, String)>,
+    /// Tells what the rows are: a checksum over the segment; 0 where they are in none.
+    segment: u64,
 }
 
 impl Head {
-    fn of(spec: &IndexSpec) -> Self {
+    fn of(spec: &IndexSpec, segment: u64) -> Self {
         Self {
             kind: spec.kind.clone(),
             metric: spec.metric.name().to_owned(),
             columns: spec.columns.iter().map(ToString::to_string).collect(),
             options: spec.options.given().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            segment,
         }
     }
 }
 
-/// Builds the index that `spec` describes over `columns`, as the bytes of a sidecar file.
+/// Builds the index that `spec` describes over `columns`, which are in no segment, as the bytes of a sidecar file.
 pub fn build(registry: &Registry, spec: &IndexSpec, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Vec<u8>> {
+    build_over(registry, spec, columns, 0, build)
+}
+
+/// As [`build`], over columns of the segment that `segment` tells from all others: numbers of segments are given again.
+pub fn build_over(
+    registry: &Registry,
+    spec: &IndexSpec,
+    columns: &[Vectors<'_>],
+    segment: u64,
+    build: &Build<'_>,
+) -> Result<Vec<u8>> {
     let rows = columns.first().map_or(0, Vectors::len);
     let types: Vec<_> = columns.iter().map(Vectors::vector_type).collect();
     assert_eq!(types, spec.columns, "the columns of the index");
     assert!(columns.iter().all(|column| column.len() == rows), "columns of one segment");
-    framed(spec, rows, &registry.get(&spec.kind)?.build(spec, columns, build)?)
+    framed(spec, rows, segment, &registry.get(&spec.kind)?.build(spec, columns, build)?)
 }
 
 /// The bytes of a sidecar file of the index that `index`, opened for `spec`, becomes with the rows of `columns` that it
-/// does not cover yet; none where only a new build will do. As [`VectorIndex::extended`].
+/// does not cover yet and that are in no segment; none where only a new build will do. As [`VectorIndex::extended`].
 pub fn extended(
     spec: &IndexSpec,
     index: &dyn VectorIndex,
@@ -68,12 +82,12 @@ pub fn extended(
     build: &Build<'_>,
 ) -> Result<Option<Vec<u8>>> {
     let rows = columns.first().map_or(0, Vectors::len);
-    index.extended(columns, build)?.map(|index| framed(spec, rows, &index)).transpose()
+    index.extended(columns, build)?.map(|index| framed(spec, rows, 0, &index)).transpose()
 }
 
-fn framed(spec: &IndexSpec, rows: usize, index: &[u8]) -> Result<Vec<u8>> {
-    let head =
-        serde_json::to_vec(&Head::of(spec)).map_err(|e| Error::internal(format!("the head of an index: {e}")))?;
+fn framed(spec: &IndexSpec, rows: usize, segment: u64, index: &[u8]) -> Result<Vec<u8>> {
+    let head = serde_json::to_vec(&Head::of(spec, segment))
+        .map_err(|e| Error::internal(format!("the head of an index: {e}")))?;
     let start = (HEADER_BYTES + head.len()).next_multiple_of(ALIGNMENT);
     let mut bytes = Vec::with_capacity(start + index.len());
     bytes.extend_from_slice(MAGIC);
@@ -95,6 +109,17 @@ fn framed(spec: &IndexSpec, rows: usize, index: &[u8]) -> Result<Vec<u8>> {
 /// `Corrupt` where a checksum or a length does not fit, and where it is another index; `Unsupported` for another
 /// version. All of it is read once, for the checksum.
 pub fn open(registry: &Registry, spec: &IndexSpec, rows: usize, bytes: &Buffer) -> Result<Arc<dyn VectorIndex>> {
+    open_over(registry, spec, rows, 0, bytes)
+}
+
+/// As [`open`], of an index from [`build_over`] over the same segment.
+pub fn open_over(
+    registry: &Registry,
+    spec: &IndexSpec,
+    rows: usize,
+    segment: u64,
+    bytes: &Buffer,
+) -> Result<Arc<dyn VectorIndex>> {
     let corrupt = |what: &str| Error::new(ErrorKind::Corrupt, format!("the index is damaged: {what}"));
     let header = bytes.get(..HEADER_BYTES).ok_or_else(|| corrupt("it is too short"))?;
     if !header.starts_with(MAGIC) {
@@ -111,7 +136,7 @@ pub fn open(registry: &Registry, spec: &IndexSpec, rows: usize, bytes: &Buffer) 
         return Err(corrupt("the checksum of its head differs"));
     }
     let head: Head = serde_json::from_slice(head).map_err(|e| corrupt(&e.to_string()))?;
-    if head != Head::of(spec) || u64_at(16) != rows as u64 {
+    if head != Head::of(spec, segment) || u64_at(16) != rows as u64 {
         return Err(corrupt("it is another index"));
     }
     let start = head_end.next_multiple_of(ALIGNMENT);

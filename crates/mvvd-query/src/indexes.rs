@@ -1,5 +1,6 @@
 //! CREATE INDEX and DROP INDEX: taken from the syntax tree.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -27,7 +28,8 @@ impl Session {
         let lock = self.engine.locks.lock(&table).await;
         let names = self.engine.index_names.lock().await;
         let database = &self.engine.database;
-        let head = database.table(&table)?.head();
+        let handle = database.table(&table)?;
+        let head = handle.head();
         let schema = Arc::clone(head.schema());
         let wanted = Wanted::of(&create, &schema)?;
         let name = match &create.name {
@@ -50,14 +52,16 @@ impl Session {
             columns: wanted.columns.iter().map(|&i| schema.columns()[i].id).collect(),
             options: spec.options.given().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
-        let (shared, of_table) = (Arc::clone(database), table.clone());
+        let (shared, of_table) = (Arc::clone(database), handle);
         let add = move || {
             let _lock = lock;
-            shared.add_index(&of_table, def)
+            let id = shared.add_index(&of_table, def)?;
+            Ok(Added { database: shared, table: of_table, id, is_kept: false })
         };
-        self.engine.bridge.block(add).await?;
+        let mut added = self.engine.bridge.block(add).await?;
         drop(names);
         if create.concurrently {
+            added.is_kept = true;
             database.index_in_background()?;
             return Ok(Answer::done("CREATE INDEX"));
         }
@@ -65,7 +69,7 @@ impl Session {
         let rows = head.live();
         let meter = Meter::start(self.inner.progress.read().clone(), &format!("index {name}"), Some(rows as u64));
         let cancel = CancelOnDrop::default();
-        let (shared, cancelled) = (Arc::clone(database), Arc::clone(&cancel.0));
+        let cancelled = Arc::clone(&cancel.0);
         let build = move || {
             let told = AtomicUsize::new(0);
             let progress = |share: f32| {
@@ -73,21 +77,29 @@ impl Session {
                 let before = told.fetch_max(done, Ordering::Relaxed);
                 meter.advance(done.saturating_sub(before));
             };
-            shared.build_index(&table, &name, &progress, &cancelled).inspect_err(|_| {
-                // All or nothing. Somebody else may have dropped it by now.
-                let _ = shared.drop_index(&table, &name);
-            })
+            added.database.build_index(&added.table, added.id, &progress, &cancelled)?;
+            added.is_kept = true;
+            Ok(())
         };
         self.engine.bridge.block(build).await?;
         Ok(Answer::done("CREATE INDEX"))
     }
 
     pub(crate) async fn drop_indexes(&self, if_exists: bool, names: &[ObjectName]) -> Result<Answer> {
-        let mut found = Vec::with_capacity(names.len());
+        let mut names = names.iter().map(index_name).collect::<Result<Vec<_>>>()?;
+        names.sort();
+        names.dedup();
+        // Statements that change their tables end first; several locks are taken in order of the tables' names.
+        let tables: BTreeSet<String> =
+            names.iter().filter_map(|name| Some(find(&self.engine.database, name)?.name)).collect();
+        let mut locks = Vec::with_capacity(tables.len());
+        for table in &tables {
+            locks.push(self.engine.locks.lock(table).await);
+        }
+        let mut found: Vec<Found> = Vec::with_capacity(names.len());
         for name in names {
-            let name = index_name(name)?;
             match find(&self.engine.database, &name) {
-                Some(table) => found.push((table, name)),
+                Some(index) => found.push(index),
                 None if if_exists => {}
                 None => {
                     return Err(Error::not_found(format!("index \"{name}\" does not exist"))
@@ -96,9 +108,29 @@ impl Session {
             }
         }
         let database = Arc::clone(&self.engine.database);
-        let drop_all = move || found.iter().try_for_each(|(table, name)| database.drop_index(table, name));
+        let drop_all = move || {
+            let _locks = locks;
+            found.iter().try_for_each(|found| database.drop_index(&found.table, found.id))
+        };
         self.engine.bridge.block(drop_all).await?;
         Ok(Answer::done("DROP INDEX"))
+    }
+}
+
+/// An index that goes again, unless it is kept: all or nothing, also where nobody waits for the statement any more.
+struct Added {
+    database: Arc<Database>,
+    table: Arc<mvvd_storage::Table>,
+    id: u32,
+    is_kept: bool,
+}
+
+impl Drop for Added {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // Somebody else may have dropped it by now, and given its name to another.
+            let _ = self.database.drop_index(&self.table, self.id);
+        }
     }
 }
 
@@ -267,10 +299,21 @@ fn index_name(name: &ObjectName) -> Result<String> {
     Ok(name)
 }
 
-/// The table that has the index named `name`.
-fn find(database: &Database, name: &str) -> Option<String> {
-    let has = |table: &mvvd_storage::Table| table.head().schema().indexes().iter().any(|index| index.name == name);
-    database.tables().into_iter().find(|(_, table)| has(table)).map(|(table, _)| table)
+/// An index, by its table and its id: names may change hands.
+struct Found {
+    /// The name of the table.
+    name: String,
+    table: Arc<mvvd_storage::Table>,
+    id: u32,
+}
+
+/// The index named `name`.
+fn find(database: &Database, name: &str) -> Option<Found> {
+    let id_in = |table: &mvvd_storage::Table| {
+        let head = table.head();
+        head.schema().indexes().iter().find(|index| index.name == name).map(|index| index.id)
+    };
+    database.tables().into_iter().find_map(|(name, table)| Some(Found { id: id_in(&table)?, name, table }))
 }
 
 /// A name as PostgreSQL makes it: table, columns, `idx`, and a number if that is taken.

@@ -264,7 +264,7 @@ pub fn batch_bytes(batch: &RecordBatch) -> usize {
 }
 
 /// Bytes of the values themselves: arrays that came over a network share one buffer.
-fn slice_bytes(array: &ArrayRef) -> usize {
+pub(crate) fn slice_bytes(array: &ArrayRef) -> usize {
     let width = match array.data_type() {
         DataType::FixedSizeList(item, size) => item.data_type().primitive_width().map(|width| width * *size as usize),
         data_type => data_type.primitive_width(),

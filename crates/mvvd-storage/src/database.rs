@@ -237,7 +237,9 @@ impl Database {
             .map(|((table, writer), (next, snapshot))| table.advance(writer, next, snapshot, lsn, &Change::Truncate))
             .collect();
         drop(writers);
-        commits.into_iter().try_for_each(Commit::wait)
+        commits.into_iter().try_for_each(Commit::wait)?;
+        self.shared.cancel_builds();
+        Ok(())
     }
 
     /// Gives a table another name.
@@ -296,6 +298,7 @@ impl Database {
             map.insert(new.to_owned(), Arc::clone(&table));
         }
         commit.map_or(Ok(()), Commit::wait)?;
+        self.shared.cancel_builds();
         let versions = table.all_versions();
         for index in dropped {
             self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
@@ -303,8 +306,9 @@ impl Database {
         Ok(())
     }
 
-    /// The files of tables that are gone can go with the next manifest.
+    /// The files of tables that are gone can go with the next manifest, and nobody wants their indexes any more.
     fn forget(&self, tables: &[Arc<Table>]) {
+        self.shared.cancel_builds();
         if let Some(disk) = &self.shared.disk {
             for table in tables {
                 disk.forget(table);

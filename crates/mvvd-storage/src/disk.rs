@@ -100,6 +100,9 @@ pub struct Options {
     pub key: Option<MasterKey>,
     /// The kinds of index that there are.
     pub registry: Arc<Registry>,
+    /// Threads that build indexes: for statements, and as many for the background; without a number as many as there are
+    /// cores. [`Database::index_with_threads`](crate::Database::index_with_threads) can say another one.
+    pub index_threads: Option<usize>,
     /// Encrypts and decrypts all files. Made from `key` where that is given; alone, a cipher that keeps no key file.
     pub seal: Option<Arc<dyn Seal>>,
 }
@@ -117,6 +120,7 @@ impl Default for Options {
             versions_kept: VERSIONS_KEPT,
             key: None,
             registry: Arc::new(Registry::builtin()),
+            index_threads: None,
             seal: None,
         }
     }

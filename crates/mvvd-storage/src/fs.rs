@@ -102,9 +102,12 @@ pub(crate) fn start_file(fs: &dyn FileSystem, path: &str, bytes: &[u8]) -> Resul
         fs.remove(&part)?;
     }
     let mut file = fs.create(&part)?;
-    file.write(bytes)?;
-    file.sync()?;
-    fs.rename(&part, path)?;
+    let placed = file.write(bytes).and_then(|()| file.sync()).and_then(|()| fs.rename(&part, path));
+    if placed.is_err() {
+        // Half a file takes room that may be what is missing.
+        let _ = fs.remove(&part);
+    }
+    placed?;
     fs.sync_folder(folder_of(path))?;
     Ok(file)
 }

@@ -219,6 +219,7 @@ impl Shared {
         let replay_from = next.replay_from;
         *manifest = next;
         drop((manifest, catalog));
+        self.cancel_builds();
         disk.remove_segments(obsolete);
         wal.remove_below(replay_from)
     }

@@ -16,6 +16,9 @@ const STEP_SHARE: usize = 8;
 /// It may always copy so many bytes.
 const STEP_BYTES_MIN: usize = 1 << 20;
 
+/// A build in the background leaves this part of what rows may take to others.
+const SPARE_SHARE: usize = 8;
+
 /// An account of memory that others draw on too.
 pub trait MemoryPool: Send + Sync + Debug {
     /// Most bytes that can be taken for rows at one time; others may have taken some of them.
@@ -77,28 +80,56 @@ impl Memory {
     /// Takes bytes for rows that are about to be written, and makes room for them if it must. Blocks then, and must be
     /// called without any lock.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Result<Taken> {
-        if let Some(taken) = self.try_take(bytes) {
+        if let Some(taken) = self.take_or_none(bytes)? {
             return Ok(taken);
         }
-        let database = self.database.get().and_then(Weak::upgrade);
-        for make_room in [Shared::forget_versions, Shared::make_room] {
-            if let Some(database) = &database {
-                make_room(database)?;
-            }
-            if let Some(taken) = self.try_take(bytes) {
-                return Ok(taken);
-            }
-        }
-        let hint = match database.is_some_and(|database| database.disk.is_some()) {
+        let has_files = self.database().is_some_and(|database| database.disk.is_some());
+        let hint = match has_files {
             true => "raise the memory limit, or write fewer rows at once",
             false => "delete rows, raise the memory limit, or keep the database in a directory",
         };
+        Err(self.short_of(format!("{bytes} bytes of rows are to be written")).with_hint(hint))
+    }
+
+    /// As [`Memory::take`]; none if they are not to be had.
+    pub(crate) fn take_or_none(self: &Arc<Self>, bytes: usize) -> Result<Option<Taken>> {
+        if let Some(taken) = self.try_take(bytes) {
+            return Ok(Some(taken));
+        }
+        let Some(database) = self.database() else { return Ok(None) };
+        for make_room in [Shared::forget_versions, Shared::make_room] {
+            make_room(&database)?;
+            if let Some(taken) = self.try_take(bytes) {
+                return Ok(Some(taken));
+            }
+        }
+        Ok(database.shelf.take_heap(bytes))
+    }
+
+    /// Takes bytes that nobody misses: only if a share of the limit is left to others then.
+    pub(crate) fn take_spare(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
+        let others = self.pool.as_ref().map_or(0, |pool| pool.bytes_max() / SPARE_SHARE);
+        let mut taken = self.try_take(bytes.saturating_add(others))?;
+        taken.resize(bytes);
+        Some(taken)
+    }
+
+    /// Whether so many bytes could be had if nobody else had any.
+    pub(crate) fn could_have(&self, bytes: usize) -> bool {
+        self.pool.as_ref().is_none_or(|pool| bytes <= pool.bytes_max())
+    }
+
+    /// The error where `what` finds no room.
+    pub(crate) fn short_of(&self, what: String) -> Error {
         let (held, max) = (self.bytes(), self.pool.as_ref().map_or(usize::MAX, |pool| pool.bytes_max()));
-        Err(Error::exhausted(format!(
-            "out of memory: {bytes} bytes of rows are to be written, tables have {held} bytes in memory, and the memory \
-             limit leaves them at most {max} beside running statements"
+        Error::exhausted(format!(
+            "out of memory: {what}, tables have {held} bytes in memory, and the memory limit leaves them at most {max} \
+             beside running statements"
         ))
-        .with_hint(hint))
+    }
+
+    fn database(&self) -> Option<Arc<Shared>> {
+        self.database.get().and_then(Weak::upgrade)
     }
 
     /// Takes bytes that are in use already.
@@ -109,7 +140,8 @@ impl Memory {
         self.taken(bytes)
     }
 
-    fn try_take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
+    /// Takes bytes if they are there.
+    pub(crate) fn try_take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
         let is_free = bytes == 0 || self.pool.as_ref().is_none_or(|pool| pool.try_grow(bytes));
         is_free.then(|| self.taken(bytes))
     }
@@ -117,6 +149,23 @@ impl Memory {
     fn taken(self: &Arc<Self>, bytes: usize) -> Taken {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Taken { memory: Arc::clone(self), bytes }
+    }
+}
+
+impl Taken {
+    /// From now on so many bytes, which are in use already if they are more.
+    pub(crate) fn resize(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => {
+                let mut more = self.memory.note(more);
+                self.bytes += std::mem::take(&mut more.bytes);
+            }
+            None => {
+                let less = self.bytes - bytes;
+                self.bytes = bytes;
+                drop(Self { memory: Arc::clone(&self.memory), bytes: less });
+            }
+        }
     }
 }
 
@@ -189,5 +238,22 @@ pub(crate) mod tests {
         drop((first, second));
         assert_eq!((memory.bytes(), pool.used.load(Ordering::Relaxed)), (0, 0));
         assert!(Memory::new(None).take(usize::MAX).is_ok());
+    }
+
+    #[test]
+    fn what_is_spare_leaves_a_share_to_others_and_what_is_taken_can_change() {
+        let pool = Bounded::new(800);
+        let memory = Memory::new(Some(Arc::<Bounded>::clone(&pool)));
+        assert!(memory.take_spare(701).is_none());
+        let mut taken = memory.take_spare(700).unwrap();
+        let used = || pool.used.load(Ordering::Relaxed);
+        assert_eq!((memory.bytes(), used()), (700, 700));
+        for bytes in [20, 20, 900, 0, 7] {
+            taken.resize(bytes);
+            assert_eq!((memory.bytes(), used()), (bytes, bytes));
+        }
+        drop(taken);
+        assert_eq!((memory.bytes(), used()), (0, 0));
+        assert!(memory.could_have(800) && !memory.could_have(801));
     }
 }

@@ -190,13 +190,14 @@ fn recover_once(fs: &Arc<dyn FileSystem>, options: &Options, mut findings: Optio
         (table.name.clone(), Arc::new(table.finish(log)))
     });
     let tables: BTreeMap<String, Arc<Table>> = tables.collect();
+    let builder = Builder::with_threads(disk.options.index_threads);
     Ok(Shared {
         tables: RwLock::new(tables),
         catalog: Mutex::new(catalog_lsn),
         maintaining: Mutex::default(),
         disk: Some(disk),
         shelf,
-        builder: Builder::default(),
+        builder,
         memory,
         versions_kept: AtomicUsize::new(versions_kept),
     })

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::buffer::Buffer;
 use mvvd_core::{ErrorKind, Result};
-use mvvd_index::{Build, Effort, Filter, Registry, Request, Term, VectorIndex, Vectors, build, open};
+use mvvd_index::{Build, Effort, Filter, Registry, Request, Term, VectorIndex, Vectors, build, open, open_over};
 
 use crate::answers::{Case, each, with_build};
 use crate::data::Numbers;
@@ -57,6 +57,8 @@ pub(crate) fn another_index(kind: &Kind) {
     let registry = Registry::builtin();
     let error = open(&registry, &case.spec, 51, &bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "other rows");
+    let error = open_over(&registry, &case.spec, 50, 7, &bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "another segment");
     let other = registry.spec(kind.name, metrics[1], types.clone(), []).unwrap();
     assert_eq!(open(&registry, &other, 50, &bytes).unwrap_err().kind(), ErrorKind::Corrupt, "another metric");
 }

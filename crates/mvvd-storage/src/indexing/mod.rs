@@ -1,7 +1,10 @@
 //! Who builds indexes, and when: the statement that makes one, and a thread of its own for chunks that come later.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+mod builds;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use mvvd_core::schema::IndexDef;
@@ -10,10 +13,11 @@ use mvvd_index::Build;
 use parking_lot::Mutex;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use self::builds::{Builds, What};
 use crate::chunk::Chunk;
 use crate::database::{Database, Shared};
 use crate::maintain::Wake;
-use crate::sidecar::{Glance, OpenIndex, Slot};
+use crate::sidecar::{Glance, OpenIndex, Room, Slot};
 use crate::table::Table;
 
 /// A smaller chunk that is only in memory gets no index in the background: it is scanned in no time, and soon becomes part
@@ -39,40 +43,66 @@ pub struct IndexState {
     pub rows_covered: usize,
     /// Bytes of its files, or in memory.
     pub bytes: usize,
-    /// `ready`, `building` (with the share that is done), `waiting` or `failed` (with the reason).
+    /// `ready`, `building` (with the share that is done), `waiting` (with the reason, if it failed and is tried again) or
+    /// `failed` (with the reason).
     pub state: String,
 }
 
-/// The one build that runs.
-#[derive(Debug)]
-struct Running {
-    table: Weak<Table>,
-    index: u32,
-    done: f32,
-}
-
-/// Builds indexes, one at a time.
+/// Builds indexes.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
-    pool: OnceLock<ThreadPool>,
-    one: Mutex<()>,
-    running: Mutex<Option<Running>>,
+    /// Of statements, and of the thread: neither waits for a build of the other.
+    pools: [Mutex<Option<Arc<ThreadPool>>>; 2],
+    /// Threads of each; 0: as many as there are cores.
+    threads: AtomicUsize,
+    builds: Builds,
     /// Rung when there may be something to build.
     pub(crate) wake: Arc<Wake>,
     thread: Mutex<Option<JoinHandle<()>>>,
     stopped: Arc<AtomicBool>,
 }
 
+/// Who builds.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// A statement, which waits for it: also for chunks that are small, or failed before.
+    Statement { progress: &'a (dyn Fn(f32) + Sync), cancelled: &'a Arc<AtomicBool> },
+    /// The thread.
+    Background,
+}
+
+impl By<'_> {
+    fn is_background(self) -> bool {
+        matches!(self, Self::Background)
+    }
+
+    /// The thread keeps nobody waiting; there is another time.
+    fn room(self) -> Room {
+        if self.is_background() { Room::Spare } else { Room::Made }
+    }
+}
+
 impl Builder {
-    fn pool(&self) -> Result<&ThreadPool> {
-        if self.pool.get().is_none() {
-            let name = |i| format!("mvvd-index-{i}");
-            let pool = ThreadPoolBuilder::new().thread_name(name).build();
-            let pool =
-                pool.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
-            let _ = self.pool.set(pool);
+    /// With so many threads for a build; without a number as many as there are cores.
+    pub(crate) fn with_threads(threads: Option<usize>) -> Self {
+        Self { threads: AtomicUsize::new(threads.unwrap_or(0)), ..Self::default() }
+    }
+
+    fn pool(&self, by: By<'_>) -> Result<Arc<ThreadPool>> {
+        let (pool, who) = match by {
+            By::Statement { .. } => (&self.pools[0], "index"),
+            By::Background => (&self.pools[1], "reindex"),
+        };
+        let threads = self.threads.load(Ordering::Relaxed);
+        let mut pool = pool.lock();
+        if let Some(pool) = pool.as_ref().filter(|pool| threads == 0 || pool.current_num_threads() == threads) {
+            return Ok(Arc::clone(pool));
         }
-        self.pool.get().ok_or_else(|| Error::internal("the threads for indexes were just started"))
+        let made =
+            ThreadPoolBuilder::new().num_threads(threads).thread_name(move |i| format!("mvvd-{who}-{i}")).build();
+        let made =
+            made.map_err(|e| Error::new(ErrorKind::Unavailable, format!("cannot start threads for indexes: {e}")))?;
+        Ok(Arc::clone(pool.insert(Arc::new(made))))
     }
 
     /// Starts the thread that builds what is missing, unless it runs.
@@ -88,8 +118,12 @@ impl Builder {
                 for (_, table) in shared.tables() {
                     let defs = table.snapshot().schema().indexes().to_vec();
                     for def in defs {
-                        // The state of the index says what went wrong.
-                        let _ = shared.build_missing(&table, &def, false, &|_| (), &stopped);
+                        if stopped.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        // The state of the index says what went wrong. The thread outlives a bug in a kind of index.
+                        let build = || shared.build_missing(&table, &def, By::Background);
+                        let _ = std::panic::catch_unwind(AssertUnwindSafe(build));
                     }
                 }
             }
@@ -104,6 +138,7 @@ impl Builder {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.wake.stop();
+        self.builds.stop();
         let thread = self.thread.lock().take().filter(|thread| thread.thread().id() != std::thread::current().id());
         if let Some(thread) = thread {
             // A panic there has been printed; indexes are built again.
@@ -114,57 +149,82 @@ impl Builder {
 
 impl Shared {
     /// Builds the index for the chunks of the present version that lack it; whether there were any.
-    ///
-    /// `all` says that small chunks in memory count as well.
-    fn build_missing(
-        &self,
-        table: &Arc<Table>,
-        def: &IndexDef,
-        all: bool,
-        progress: &(dyn Fn(f32) + Sync),
-        cancelled: &AtomicBool,
-    ) -> Result<bool> {
+    fn build_missing(&self, table: &Arc<Table>, def: &IndexDef, by: By<'_>) -> Result<bool> {
+        self.check_wanted(table, def)?;
         let snapshot = table.snapshot();
         let schema = snapshot.schema();
         let missing: Vec<&Arc<Chunk>> =
-            snapshot.chunks().iter().filter(|chunk| self.lacks(chunk, schema, def, all)).collect();
+            snapshot.chunks().iter().filter(|chunk| self.lacks(chunk, schema, def, by)).collect();
         if missing.is_empty() {
             return Ok(false);
         }
-        let pool = self.builder.pool()?;
-        let _one = self.builder.one.lock();
+        let pool = self.builder.pool(by)?;
         let total: usize = missing.iter().map(|chunk| chunk.len()).sum();
         let mut before = 0;
         for chunk in missing {
+            let what = What { table: Arc::clone(table), chunk: Arc::clone(chunk), index: def.id };
+            let turn = match by {
+                By::Statement { cancelled, .. } => self.builder.builds.wait_for_turn(&what, cancelled)?,
+                By::Background => match self.builder.builds.try_turn(&what) {
+                    Some(turn) => turn,
+                    None => continue,
+                },
+            };
             let told = |done: f32| {
                 let share = (before as f32 + done.clamp(0.0, 1.0) * chunk.len() as f32) / total as f32;
-                *self.builder.running.lock() =
-                    Some(Running { table: Arc::downgrade(table), index: def.id, done: share });
-                progress(share);
+                turn.tell(share);
+                if let By::Statement { progress, .. } = by {
+                    progress(share);
+                }
             };
             told(0.0);
-            // Built by another while this one waited.
-            let result = if self.lacks(chunk, schema, def, all) {
-                let build = Build { pool, seed: SEED, progress: &told, cancelled };
-                self.shelf.build(chunk, schema, def, &build)
-            } else {
-                Ok(())
-            };
-            *self.builder.running.lock() = None;
-            // Dropped meanwhile: nobody would remove its files any more.
-            let is_there = table.head().schema().indexes().iter().any(|index| index.id == def.id);
-            if !is_there {
-                self.shelf.forget([chunk], def.id);
-                return Err(Error::not_found(format!("index \"{}\" was dropped while it was built", def.name)));
+            // After it is this one's turn: who drops something from now on ends the build.
+            self.check_wanted(table, def)?;
+            // Built by another while this one waited, or in no version any more.
+            if is_there(&what) && self.lacks(chunk, schema, def, by) {
+                let build = Build { pool: &pool, seed: SEED, progress: &told, cancelled: &turn.cancelled };
+                let result = self.shelf.build(chunk, schema, def, &build, by.room());
+                // What was dropped meanwhile is forgotten: nobody else would remove its files any more.
+                let wanted = self.check_wanted(table, def);
+                let is_there = is_there(&what) && self.shelf.has_segment(chunk);
+                if wanted.is_err() || !is_there {
+                    self.shelf.forget([chunk], def.id);
+                }
+                wanted?;
+                if is_there {
+                    result?;
+                }
             }
-            result?;
             before += chunk.len();
         }
         Ok(true)
     }
 
-    fn lacks(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, all: bool) -> bool {
-        self.is_indexable(chunk, schema, def, all) && matches!(self.shelf.slot(chunk, schema, def), Slot::Missing)
+    /// `NotFound` if the index was dropped, or its table.
+    fn check_wanted(&self, table: &Arc<Table>, def: &IndexDef) -> Result<()> {
+        match self.has_index(table, def.id) {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("index \"{}\" was dropped while it was built", def.name))),
+        }
+    }
+
+    fn has_index(&self, table: &Arc<Table>, index: u32) -> bool {
+        let is_registered = self.tables.read().values().any(|known| Arc::ptr_eq(known, table));
+        is_registered && table.head().schema().indexes().iter().any(|def| def.id == index)
+    }
+
+    /// Ends the builds of what is gone. For who drops an index, a table, or segments, once they are gone.
+    pub(crate) fn cancel_builds(&self) {
+        self.builder.builds.cancel_unwanted(|what| self.has_index(&what.table, what.index), is_there);
+    }
+
+    fn lacks(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef, by: By<'_>) -> bool {
+        self.is_indexable(chunk, schema, def, !by.is_background())
+            && match self.shelf.slot(chunk, schema, def) {
+                Slot::Missing => true,
+                Slot::Failed(failure) => !by.is_background() || failure.is_due(),
+                Slot::Ready(_) | Slot::Closed => false,
+            }
     }
 
     /// Whether the index is worth having for the chunk: not for one whose rows go to a segment soon, nor for one that is
@@ -176,59 +236,71 @@ impl Shared {
     }
 }
 
+/// Whether some version of the table has the chunk.
+fn is_there(what: &What) -> bool {
+    let versions = what.table.all_versions();
+    let mut chunks = versions.iter().flat_map(|version| &version.chunks);
+    chunks.any(|chunk| std::ptr::eq(chunk.sidecars(), what.chunk.sidecars()))
+}
+
 impl Database {
     /// Builds an index of a table until all rows that were there when it was called are covered, those in memory too.
     /// Waits for it; tells `progress` the share that is done, and ends with `Cancelled` soon after `cancelled` is set.
+    ///
+    /// The table is known by its handle and the index by its id: either may get another name meanwhile, and its old name
+    /// may go to another.
     pub fn build_index(
         &self,
-        table: &str,
-        index: &str,
+        table: &Arc<Table>,
+        index: u32,
         progress: &(dyn Fn(f32) + Sync),
-        cancelled: &AtomicBool,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<()> {
-        let table = self.table(table)?;
-        let def = table.head().schema().indexes().iter().find(|def| def.name == index).cloned();
-        let def = def.ok_or_else(|| Error::not_found(format!("index \"{index}\" does not exist")))?;
+        let def = table.head().schema().indexes().iter().find(|def| def.id == index).cloned();
+        let def = def.ok_or_else(|| Error::not_found(format!("index {index} does not exist")))?;
         if self.shared.disk.is_some() && table.has_unflushed() {
             self.checkpoint()?;
         }
         for _ in 0..ROUNDS_MAX {
-            if !self.shared.build_missing(&table, &def, true, progress, cancelled)? {
+            if !self.shared.build_missing(table, &def, By::Statement { progress, cancelled })? {
                 break;
             }
         }
-        let snapshot = table.snapshot();
-        let failed =
-            snapshot.chunks().iter().find_map(|chunk| match self.shared.shelf.slot(chunk, snapshot.schema(), &def) {
-                Slot::Failed(message) => Some(message),
-                Slot::Ready(_) | Slot::Missing => None,
-            });
-        match failed {
-            Some(message) => Err(Error::invalid(format!("index \"{index}\" cannot be built: {message}"))),
-            None => self.index_in_background(),
-        }
+        self.shared.check_wanted(table, &def)?;
+        self.index_in_background()
     }
 
-    /// Adds an index to a table; nothing is built yet. Durable when it returns.
-    pub fn add_index(&self, table: &str, def: IndexDef) -> Result<()> {
-        self.table(table)?.alter(|schema| schema.with_index(def))?.wait()
+    /// Adds an index to a table; nothing is built yet. Durable when it returns, with the id of the index.
+    pub fn add_index(&self, table: &Table, def: IndexDef) -> Result<u32> {
+        let mut added = None;
+        let commit = table.alter(|schema| {
+            let schema = schema.with_index(def)?;
+            added = schema.indexes().last().map(|index| index.id);
+            Ok(schema)
+        })?;
+        commit.wait()?;
+        added.ok_or_else(|| Error::internal("an index was added, and is not there"))
     }
 
-    /// Removes an index of a table and its files. Durable when it returns.
-    pub fn drop_index(&self, table: &str, name: &str) -> Result<()> {
-        let table = self.table(table)?;
-        let mut dropped = None;
+    /// Removes an index of a table, known by its id, and its files. Durable when it returns.
+    pub fn drop_index(&self, table: &Table, index: u32) -> Result<()> {
+        let gone = || Error::not_found(format!("index {index} does not exist"));
         table
             .alter(|schema| {
-                dropped = schema.indexes().iter().find(|index| index.name == name).map(|index| index.id);
-                schema.without_index(name)
+                let def = schema.indexes().iter().find(|def| def.id == index).ok_or_else(gone)?;
+                schema.without_index(&def.name)
             })?
             .wait()?;
-        if let Some(index) = dropped {
-            let versions = table.all_versions();
-            self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
-        }
+        self.shared.cancel_builds();
+        let versions = table.all_versions();
+        self.shared.shelf.forget(versions.iter().flat_map(|version| &version.chunks), index);
         Ok(())
+    }
+
+    /// Builds that begin from now on have so many threads: those of all statements together, and that of the background
+    /// beside them.
+    pub fn index_with_threads(&self, threads: usize) {
+        self.shared.builder.threads.store(threads, Ordering::Relaxed);
     }
 
     /// Builds what is missing on a thread of its own, from now on.
@@ -250,7 +322,7 @@ impl Database {
     pub fn index_of(&self, chunk: &Chunk, schema: &TableSchema, def: &IndexDef) -> Option<Arc<OpenIndex>> {
         match self.shared.shelf.slot(chunk, schema, def) {
             Slot::Ready(open) => Some(open),
-            Slot::Missing | Slot::Failed(_) => None,
+            Slot::Missing | Slot::Failed(_) | Slot::Closed => None,
         }
     }
 
@@ -265,17 +337,14 @@ impl Database {
                 for chunk in snapshot.chunks() {
                     match self.shared.shelf.glance(chunk, def) {
                         Glance::There(of_chunk) => (covered, bytes) = (covered + chunk.live(), bytes + of_chunk),
-                        Glance::Failed(message) => failed = Some(message),
+                        Glance::Failed(failure) => failed = Some(failure),
                         Glance::Missing => is_waiting |= self.shared.is_indexable(chunk, schema, def, false),
                     }
                 }
-                let running = self.shared.builder.running.lock();
-                let running = running.as_ref().filter(|running| {
-                    running.index == def.id && std::ptr::eq(running.table.as_ptr(), Arc::as_ptr(&table))
-                });
-                let state = match (running, failed) {
-                    (Some(running), _) => format!("building {:.0} %", running.done * 100.0),
-                    (None, Some(message)) => format!("failed: {message}"),
+                let state = match (self.shared.builder.builds.done(&table, def.id), failed) {
+                    (Some(done), _) => format!("building {:.0} %", done * 100.0),
+                    (None, Some(failure)) if failure.may_pass() => format!("waiting: {}", failure.message),
+                    (None, Some(failure)) => format!("failed: {}", failure.message),
                     (None, None) if is_waiting => "waiting".to_owned(),
                     (None, None) => "ready".to_owned(),
                 };
