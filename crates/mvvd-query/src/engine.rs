@@ -217,6 +217,7 @@ impl Mvvd {
         if let Some(kept) = config.versions_kept {
             database.keep_versions(kept);
         }
+        database.index_with_threads(threads);
         let engine = Engine {
             database: Arc::new(database),
             directory,
