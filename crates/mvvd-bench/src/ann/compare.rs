@@ -163,8 +163,11 @@ fn theirs(args: &Compare, files: [&PathBuf; 3], python: &Path, peer: &str, take:
         Metric::Dot => "ip",
         metric => metric.name(),
     };
-    // One folder of indexes for each set.
-    let set: String = base.display().to_string().chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+    // One folder of indexes for each set as it is now, metric and seed: another one's index would answer wrongly.
+    let file = std::fs::metadata(base).map_err(|e| format!("{}: {e}", base.display()))?;
+    let changed = file.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let set = format!("{} {metric} {} {} {changed}", base.display(), args.seed, file.len());
+    let set: String = set.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
     let mut child = Command::new(python)
         .env_remove("OPENBLAS_CORETYPE")
         .env_remove("OPENBLAS_L2_SIZE")

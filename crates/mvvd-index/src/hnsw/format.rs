@@ -5,7 +5,7 @@
 //! u32 m                   u32 ef_construction
 //! u64 seed                u64 rows
 //! u64 nodes               u32 entry
-//! f64 square of the greatest length (codec::euclid)
+//! f64 square of the greatest length (crate::euclid)
 //! u64 links of the upper levels    u64 entries
 //! u32 n, then n times u32 effort and f32 recall
 //! arrays: the rows of nodes u32; the centre f32; levels u8; upper links u32; entries u32, their factors f32 and codes
