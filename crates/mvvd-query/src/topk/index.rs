@@ -78,7 +78,7 @@ impl Choice {
         if !settings.use_index {
             return refused("mvvd.use_index is false");
         }
-        let Some(SingleDistance { column, distance, slope }) = score.single_distance() else {
+        let Some(SingleDistance { column, distance, slope, .. }) = score.single_distance() else {
             return refused("the order is not that of one distance");
         };
         let grows = (slope > 0.0) == (distance.form == Form::Distance);
