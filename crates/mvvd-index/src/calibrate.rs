@@ -17,65 +17,80 @@ use crate::request::{Effort, Hit, Query, Request, Term};
 use crate::rotate::Random;
 use crate::vectors::{Values, Vectors};
 
-/// The recall is that of so many nearest rows.
+/// The recall is that of so many nearest rows, unless a kind says otherwise.
 pub(crate) const K: usize = 10;
-/// Rows times queries of the exact scan, at most: a second or two.
-const MEASURED_MAX: usize = 64_000_000;
+/// Values that the exact scan reads, at most, all queries together: a second or two.
+const VALUES_MAX: usize = 1 << 33;
 const QUERIES_MAX: usize = 128;
 const QUERIES_MIN: usize = 16;
 /// Points that a stored curve may have.
 const POINTS_MAX: usize = 64;
 /// Beyond this recall more effort is not measured.
 const ENOUGH: f32 = 0.9995;
+/// From this recall on, steps that find no more end the measuring.
+const MOST: f32 = 0.9;
 /// How far a query is moved from its row, as a share of the distance from the row to another one at random.
-const MOVED: f32 = 0.3;
+const MOVED: f32 = 0.4;
 
 /// Queries and what is true about them.
 pub(crate) struct Sample {
     queries: Vec<Sampled>,
 }
 
-/// A query, and the distance of the row that is its [`K`]th nearest.
+/// A query, and the distances of its nearest rows.
 pub(crate) struct Sampled {
-    /// One term over column 0, of weight 1.
-    pub(crate) terms: [Term; 1],
-    bound: f64,
-    count: usize,
+    /// One term of weight 1 over each column that is asked.
+    pub(crate) terms: Vec<Term>,
+    /// Ascending, at least one.
+    distances: Vec<f64>,
 }
 
 impl Sample {
-    /// Queries near rows of a column that is not sparse, and their true answers. Runs on the pool it is called from.
-    pub(crate) fn of(metric: Metric, column: Vectors<'_>, build: &Build<'_>) -> Result<Self> {
-        let rows = column.len();
-        let count = (MEASURED_MAX / rows.max(1)).clamp(QUERIES_MIN, QUERIES_MAX);
+    /// Queries near rows of columns that are not sparse, and their `k` true nearest. Each asks the columns that the next
+    /// of `asked` names, in turn. Runs on the pool it is called from.
+    pub(crate) fn of(
+        metric: Metric,
+        columns: &[Vectors<'_>],
+        asked: &[&[usize]],
+        k: usize,
+        build: &Build<'_>,
+    ) -> Result<Self> {
+        let rows = columns.first().map_or(0, Vectors::len);
+        let dims: usize = columns.iter().map(Vectors::dims).sum();
+        let count = VALUES_MAX.checked_div(rows * dims).map_or(0, |count| count.clamp(QUERIES_MIN, QUERIES_MAX));
+        let has_all = |asked: &[usize], row: Ordinal| asked.iter().all(|&column| columns[column].is_valid(row));
+        let usable: Vec<Vec<Ordinal>> =
+            asked.iter().map(|asked| (0..rows as Ordinal).filter(|&row| has_all(asked, row)).collect()).collect();
         let mut random = Random::new(build.seed ^ 0x5eed);
-        let mut pick = || random.below(rows.max(1)) as Ordinal;
-        let picked: Vec<[Ordinal; 2]> = (0..if rows == 0 { 0 } else { count }).map(|_| [pick(), pick()]).collect();
-        let usable = picked.into_iter().filter(|pair| pair.iter().all(|&ordinal| column.is_valid(ordinal)));
-        let queries: Result<Vec<Option<Sampled>>> = usable
-            .collect::<Vec<_>>()
-            .into_par_iter()
-            .map(|[row, other]| {
-                build.check()?;
-                let terms = [Term { column: 0, metric, query: moved(&column, row, other), weight: 1.0 }];
-                let request = Request { terms: &terms, k: K, filter: None, effort: Effort::default() };
-                let hits = exact::search(&[column], rows, &request);
-                Ok(hits.last().map(|last| (last.distance, hits.len())).map(|(bound, count)| Sampled {
-                    terms,
-                    bound,
-                    count,
-                }))
-            })
-            .collect();
-        Ok(Self { queries: queries?.into_iter().flatten().collect() })
+        let mut queries: Vec<Vec<Term>> = Vec::with_capacity(count);
+        for (asked, usable) in asked.iter().zip(&usable).cycle().take(count).filter(|(_, usable)| !usable.is_empty()) {
+            let mut pick = || usable[random.below(usable.len())];
+            let (row, other) = (pick(), pick());
+            let term = |&column: &usize| {
+                let query = moved(&columns[column], row, other);
+                Term { column, metric, query, weight: 1.0 }
+            };
+            queries.push(asked.iter().map(term).collect());
+        }
+        let request = |terms| Request { terms, k, filter: None, effort: Effort::default() };
+        let requests: Vec<Request<'_>> = queries.iter().map(|terms| request(terms)).collect();
+        let answers = exact::search_each(columns, rows, &requests, build)?;
+        drop(requests);
+        let sampled = |(terms, hits): (Vec<Term>, Vec<Hit>)| {
+            let distances = hits.iter().map(|hit| hit.distance).collect();
+            (!hits.is_empty()).then_some(Sampled { terms, distances })
+        };
+        let queries = queries.into_iter().zip(answers).filter_map(sampled);
+        Ok(Self { queries: queries.collect() })
     }
 }
 
 impl Sampled {
-    /// The share of the true nearest rows that are among `hits`; rows of equal distance count alike.
-    pub(crate) fn recall(&self, hits: &[Hit]) -> f32 {
-        let found = hits.iter().filter(|hit| hit.distance <= self.bound).count();
-        found.min(self.count) as f32 / self.count as f32
+    /// The share of the `k` true nearest rows that are among `hits`; rows of equal distance count alike.
+    fn recall(&self, hits: &[Hit], k: usize) -> f32 {
+        let nearest = &self.distances[..k.min(self.distances.len())];
+        let found = hits.iter().filter(|hit| nearest.last().is_some_and(|bound| hit.distance <= *bound)).count();
+        found.min(nearest.len()) as f32 / nearest.len() as f32
     }
 }
 
@@ -107,20 +122,24 @@ pub(crate) struct Curve {
 }
 
 impl Curve {
-    /// Searches `sample` with each of `efforts`, ascending, until nearly everything is found. Runs on the pool it is
-    /// called from.
+    /// Searches `sample` for the `k` nearest with each of `efforts`, ascending, until nearly everything is found or more
+    /// effort finds no more. `k` is at most that of the sample. Runs on the pool it is called from.
     pub(crate) fn measure(
         efforts: impl IntoIterator<Item = usize>,
         sample: &Sample,
+        k: usize,
         search: impl Fn(usize, &Sampled) -> Result<Vec<Hit>> + Sync,
     ) -> Result<Self> {
         let mut points: Vec<(u32, f32)> = Vec::new();
         for effort in efforts.into_iter().take(POINTS_MAX) {
-            if sample.queries.is_empty() || points.last().is_some_and(|&(_, recall)| recall >= ENOUGH) {
+            let enough = points.last().is_some_and(|&(_, recall)| recall >= ENOUGH);
+            // Two steps in vain: codes or links let no more be found.
+            let in_vain = matches!(points[..], [.., (_, before), _, (_, recall)] if before == recall && recall >= MOST);
+            if sample.queries.is_empty() || enough || in_vain {
                 break;
             }
             let recalls: Result<Vec<f32>> =
-                sample.queries.par_iter().map(|query| Ok(query.recall(&search(effort, query)?))).collect();
+                sample.queries.par_iter().map(|query| Ok(query.recall(&search(effort, query)?, k))).collect();
             let recall = recalls?.iter().sum::<f32>() / sample.queries.len() as f32;
             // Chance must not make more effort look worse.
             let recall = points.last().map_or(recall, |&(_, before)| before.max(recall));
@@ -129,13 +148,13 @@ impl Curve {
         Ok(Self { points })
     }
 
-    /// The least effort that reaches `target`, between two measured ones where they suggest it; the greatest one measured
-    /// where none does. None if nothing was measured.
+    /// The least effort that reaches `target`, between two measured ones where they suggest it; where none does, the
+    /// least that reaches as much as any. None if nothing was measured.
     pub(crate) fn effort(&self, target: f32) -> Option<usize> {
+        let &(_, most) = self.points.last()?;
+        let target = target.min(most);
         let at = self.points.partition_point(|&(_, recall)| recall < target);
-        let Some(&(effort, recall)) = self.points.get(at) else {
-            return self.points.last().map(|&(effort, _)| effort as usize);
-        };
+        let (effort, recall) = self.points[at];
         let Some(&(before, low)) = at.checked_sub(1).and_then(|before| self.points.get(before)) else {
             return Some(effort as usize);
         };
@@ -180,6 +199,8 @@ mod tests {
         let between = curve.effort(0.95).unwrap();
         assert!((21..40).contains(&between), "{between}");
         assert_eq!(Curve::default().effort(0.9), None);
+        let flat = Curve { points: vec![(1, 0.5), (2, 0.9), (9, 0.9)] };
+        assert_eq!(flat.effort(0.99), Some(2), "more effort finds no more");
     }
 
     #[test]
@@ -202,8 +223,8 @@ mod tests {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
         let cancelled = std::sync::atomic::AtomicBool::new(false);
         let build = Build { pool: &pool, seed: 1, progress: &|_| (), cancelled: &cancelled };
-        let sample = Sample::of(Metric::L2, column, &build).unwrap();
-        let curve = Curve::measure([1, 5, 10, 99], &sample, |effort, query| {
+        let sample = Sample::of(Metric::L2, &[column], &[&[0]], K, &build).unwrap();
+        let curve = Curve::measure([1, 5, 10, 99], &sample, K, |effort, query| {
             let request = Request { terms: &query.terms, k: effort.min(K), filter: None, effort: Effort::default() };
             Ok(exact::search(&[column], column.len(), &request))
         });

@@ -4,6 +4,8 @@
 //! - `cosine`: divided by their length. |q - x|^2 = 2 cos(q, x) distances.
 //! - `dot`: rows get one more dimension, root(M^2 - |x|^2) with M the greatest length of a row; queries get 0 there. Then
 //!   |q - x|^2 = |q|^2 + M^2 - 2 <q, x>, so the order is that of inner products exactly (Bachrach et al. 2014).
+//!   Outliers in length are shortened: one very long row would leave all others only the new dimension to differ in from
+//!   the query.
 //!
 //! The other metrics have no such form.
 
@@ -11,10 +13,14 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Ordinal, VectorKind, VectorType};
 use rayon::prelude::*;
 
+use crate::space::set_length_one;
 use crate::vectors::Vectors;
 
 /// A square of a length that leaves room for sums of squares within f32; longer rows have no image.
 const SQUARE_MAX: f64 = 1e36;
+/// Rows are outliers in length if they have so many times the squared length that this share of rows stays below.
+const OUTLIER: f64 = 4.0;
+const USUAL: f64 = 0.99;
 
 /// The map of a column's rows, and of queries, into a Euclidean space.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,17 +41,15 @@ impl Euclid {
     /// The map for `rows`, a dense column. Runs on the pool it is called from.
     pub(crate) fn of(metric: Metric, rows: &Vectors<'_>) -> Self {
         let square_max = match metric {
-            Metric::Dot => (0..rows.len() as Ordinal)
-                .into_par_iter()
-                .map_init(
-                    || vec![0.0; rows.dims()],
-                    |row, ordinal| {
-                        rows.copy_f32(ordinal, row);
-                        let square = square_of(row);
-                        if rows.is_valid(ordinal) && square <= SQUARE_MAX { square } else { 0.0 }
-                    },
-                )
-                .reduce(|| 0.0, f64::max),
+            Metric::Dot => {
+                let square = |row: &mut Vec<f32>, ordinal| {
+                    rows.copy_f32(ordinal, row);
+                    let square = square_of(row);
+                    (rows.is_valid(ordinal) && square.is_finite()).then_some(square)
+                };
+                let ordinals = (0..rows.len() as Ordinal).into_par_iter();
+                longest(ordinals.map_init(|| vec![0.0; rows.dims()], square).flatten_iter().collect())
+            }
             _ => 0.0,
         };
         Self::with_square_max(metric, rows.dims(), square_max)
@@ -56,7 +60,7 @@ impl Euclid {
         Self { metric, dims, square_max }
     }
 
-    /// The square of the greatest length, which `dot` needs again when the map is read.
+    /// The square of M, which `dot` needs again when the map is read.
     pub(crate) fn square_max(&self) -> f64 {
         self.square_max
     }
@@ -75,16 +79,18 @@ impl Euclid {
         let (vector, rest) = out.split_at_mut(self.dims);
         rows.copy_f32(ordinal, vector);
         let square = square_of(vector);
-        // Written so that NaN has no image.
-        let usable = square <= SQUARE_MAX;
         match self.metric {
-            Metric::Cosine => usable && normalize(vector, square),
+            Metric::Cosine => square <= SQUARE_MAX && set_length_one(vector),
             Metric::Dot => {
-                // A row that came later may be longer than M: then only its order is lost, not the row.
+                if square > self.square_max {
+                    let scale = (self.square_max / square).sqrt();
+                    vector.iter_mut().for_each(|x| *x = (f64::from(*x) * scale) as f32);
+                }
                 rest[0] = (self.square_max - square).max(0.0).sqrt() as f32;
-                usable
+                square.is_finite()
             }
-            _ => usable,
+            // Written so that NaN has no image.
+            _ => square <= SQUARE_MAX,
         }
     }
 
@@ -94,8 +100,27 @@ impl Euclid {
         vector.copy_from_slice(query);
         rest.fill(0.0);
         let square = square_of(vector);
-        square <= SQUARE_MAX && (self.metric != Metric::Cosine || normalize(vector, square))
+        square <= SQUARE_MAX && (self.metric != Metric::Cosine || set_length_one(vector))
     }
+
+    /// The distance of two vectors from the squared one of their images; `query` is the one that is no row.
+    pub(crate) fn distance(&self, square: f32, query: &[f32]) -> f64 {
+        let square = f64::from(square);
+        match self.metric {
+            Metric::L2 => square.sqrt(),
+            Metric::Cosine => square / 2.0,
+            Metric::Dot => (square - self.square_max - square_of(query)) / 2.0,
+            _ => square,
+        }
+    }
+}
+
+/// The squared length that rows are shortened to: the greatest one, outliers left out.
+fn longest(mut squares: Vec<f64>) -> f64 {
+    let Some(last) = squares.len().checked_sub(1) else { return 0.0 };
+    let (_, &mut usual, _) = squares.select_nth_unstable_by((last as f64 * USUAL).ceil() as usize, f64::total_cmp);
+    let most = if usual > 0.0 { (OUTLIER * usual).min(SQUARE_MAX) } else { SQUARE_MAX };
+    squares.into_iter().filter(|square| *square <= most).fold(0.0, f64::max)
 }
 
 fn square_of(vector: &[f32]) -> f64 {
@@ -107,18 +132,6 @@ fn square_of(vector: &[f32]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
-}
-
-/// Whether there is a length: the kernels call a square below f32 none.
-fn normalize(vector: &mut [f32], square: f64) -> bool {
-    let scale = square.sqrt().recip();
-    if (square as f32) == 0.0 {
-        return false;
-    }
-    for x in vector {
-        *x = (f64::from(*x) * scale) as f32;
-    }
-    true
 }
 
 #[cfg(test)]

@@ -2,29 +2,61 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use mvvd_core::{Ordinal, Result};
+use rayon::prelude::*;
 
 use crate::filter::Filter;
-use crate::kind::Cursor;
+use crate::kind::{Build, Cursor};
 use crate::nearest::Nearest;
 use crate::request::{Hit, Request};
 use crate::vectors::Vectors;
 
 /// Rows that are measured at once.
 const BATCH: usize = 256;
+/// Rows that a thread takes at once, a multiple of [`BATCH`].
+const SHARE: usize = 64 * BATCH;
 
 /// The `k` nearest of the first `rows` rows of `columns`.
 pub(crate) fn search(columns: &[Vectors<'_>], rows: usize, request: &Request<'_>) -> Vec<Hit> {
     let mut nearest = Nearest::new(request.k);
-    measure(columns, rows, request, |hit| nearest.push(hit));
+    measure(columns, 0..rows, request, |hit| nearest.push(hit));
     nearest.into_sorted()
+}
+
+/// As [`search`] for each of `requests`: a row is read from memory once for all of them. Runs on the pool it is called
+/// from.
+pub(crate) fn search_each(
+    columns: &[Vectors<'_>],
+    rows: usize,
+    requests: &[Request<'_>],
+    build: &Build<'_>,
+) -> Result<Vec<Vec<Hit>>> {
+    let nothing = || requests.iter().map(|request| Nearest::new(request.k)).collect::<Vec<_>>();
+    let parts = (0..rows.div_ceil(SHARE)).into_par_iter().map(|share| {
+        build.check()?;
+        let mut nearest = nothing();
+        for start in (share * SHARE..rows.min((share + 1) * SHARE)).step_by(BATCH) {
+            for (request, nearest) in requests.iter().zip(&mut nearest) {
+                measure(columns, start..rows.min(start + BATCH), request, |hit| nearest.push(hit));
+            }
+        }
+        Ok(nearest)
+    });
+    let mut nearest = nothing();
+    for part in parts.collect::<Result<Vec<_>>>()? {
+        for (nearest, part) in nearest.iter_mut().zip(part) {
+            part.into_sorted().into_iter().for_each(|hit| nearest.push(hit));
+        }
+    }
+    Ok(nearest.into_iter().map(Nearest::into_sorted).collect())
 }
 
 /// All of the first `rows` rows of `columns`, nearest first. Measures every row at once, then sorts as far as is asked.
 pub(crate) fn cursor(columns: &[Vectors<'_>], rows: usize, request: &Request<'_>) -> InOrder {
     let mut hits = Vec::with_capacity(request.filter.map_or(rows, Filter::count));
-    measure(columns, rows, request, |hit| hits.extend((!hit.distance.is_nan()).then_some(Reverse(hit))));
+    measure(columns, 0..rows, request, |hit| hits.extend((!hit.distance.is_nan()).then_some(Reverse(hit))));
     InOrder { hits: hits.into() }
 }
 
@@ -58,15 +90,15 @@ pub(crate) fn score(columns: &[Vectors<'_>], request: &Request<'_>, ordinals: &[
     }
 }
 
-/// Tells `found` every row that may be found, in any order, NaN included.
-fn measure(columns: &[Vectors<'_>], rows: usize, request: &Request<'_>, mut found: impl FnMut(Hit)) {
+/// Tells `found` every one of `rows` that may be found, in any order, NaN included.
+fn measure(columns: &[Vectors<'_>], rows: Range<usize>, request: &Request<'_>, mut found: impl FnMut(Hit)) {
     // Whole blocks are read faster than rows by their ordinals.
     if let (None, [term]) = (request.filter, request.terms)
         && columns[term.column].has_no_nulls()
     {
         let mut distances = [0.0; BATCH];
-        for start in (0..rows).step_by(BATCH) {
-            let distances = &mut distances[..BATCH.min(rows - start)];
+        for start in rows.clone().step_by(BATCH) {
+            let distances = &mut distances[..BATCH.min(rows.end - start)];
             columns[term.column].distances_from(term.metric, &term.query, start as Ordinal, distances);
             for (i, &distance) in distances.iter().enumerate() {
                 let distance = if term.weight == 1.0 { distance } else { distance * f64::from(term.weight) };
@@ -94,8 +126,8 @@ fn measure(columns: &[Vectors<'_>], rows: usize, request: &Request<'_>, mut foun
         }
     };
     match request.filter {
-        None => (0..rows as Ordinal).for_each(&mut offer),
-        Some(filter) => filter.ordinals().take_while(|&ordinal| (ordinal as usize) < rows).for_each(&mut offer),
+        None => rows.for_each(|row| offer(row as Ordinal)),
+        Some(filter) => filter.ordinals().filter(|&row| rows.contains(&(row as usize))).for_each(&mut offer),
     }
     flush(&mut batch);
 }

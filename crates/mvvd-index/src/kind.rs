@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
-use mvvd_core::{Error, ErrorKind, Result, VectorKind, VectorType};
+use mvvd_core::{Error, ErrorKind, Ordinal, Result, VectorKind, VectorType};
 use rayon::ThreadPool;
 
+use crate::codec::pq::Pq;
 use crate::codec::rabitq::Rabitq;
 use crate::flat::FlatKind;
 use crate::hnsw::HnswKind;
 use crate::inverted::InvertedKind;
 use crate::ivf::IvfKind;
 use crate::options::{OptionSpec, Options};
-use crate::request::{Hit, Request};
+use crate::request::{Hit, Request, Term};
 use crate::vectors::Vectors;
 
 /// Bytes of the links, factors and the like of a row, about.
@@ -66,7 +67,7 @@ pub enum Knob {
     None,
     /// `ef_search`, or the recall target where that is not set.
     EfSearch,
-    /// `nprobe`, or what the index thinks fit where that is not set.
+    /// `nprobe`, or the recall target where that is not set.
     Nprobe,
 }
 
@@ -116,6 +117,13 @@ pub trait VectorIndex: Send + Sync + Debug {
     /// Number of rows it covers.
     fn rows(&self) -> usize;
 
+    /// Number of rows that searches by a column can find, if it is known: rows whose distance may be NaN, and those that
+    /// are too long for codes, are not among them.
+    fn findable(&self, column: usize) -> Option<usize> {
+        let _ = column;
+        None
+    }
+
     /// Bytes that it takes in memory, mapped ones included.
     fn memory_bytes(&self) -> usize;
 
@@ -129,12 +137,24 @@ pub trait VectorIndex: Send + Sync + Debug {
     /// `k` of the request is the number of rows that are likely to be asked for.
     fn cursor<'a>(&'a self, columns: &'a [Vectors<'a>], request: &'a Request<'a>) -> Result<Box<dyn Cursor + 'a>>;
 
+    /// What the codes say of the distances by `term` of the rows at `ordinals`, which ascend: their vectors are not read.
+    /// NaN for rows that have no code. `Unsupported` for terms that the index does not serve, and without codes.
+    fn estimates(&self, columns: &[Vectors<'_>], term: &Term, ordinals: &[Ordinal]) -> Result<Vec<f64>> {
+        let _ = (columns, term, ordinals);
+        Err(without_codes())
+    }
+
     /// The bytes of an index that also covers the rows of `columns` from [`VectorIndex::rows`] on, for less than a new
     /// build costs; none where only a new build will do.
     fn extended(&self, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Option<Vec<u8>>> {
         let _ = (columns, build);
         Ok(None)
     }
+}
+
+/// The error of [`VectorIndex::estimates`] where there are no codes.
+pub(crate) fn without_codes() -> Error {
+    Error::unsupported("the index has no codes to estimate distances from")
 }
 
 /// A search that goes on for as long as somebody wants more rows.
@@ -159,8 +179,13 @@ impl Registry {
 
     /// The kinds of this crate.
     pub fn builtin() -> Self {
-        let kinds: [Arc<dyn IndexKind>; 4] =
-            [Arc::new(HnswKind), Arc::new(FlatKind), Arc::new(InvertedKind), Arc::new(IvfKind::<Rabitq>::new())];
+        let kinds: [Arc<dyn IndexKind>; 5] = [
+            Arc::new(HnswKind),
+            Arc::new(FlatKind),
+            Arc::new(InvertedKind),
+            Arc::new(IvfKind::<Pq>::new()),
+            Arc::new(IvfKind::<Rabitq>::new()),
+        ];
         Self { kinds: kinds.into_iter().map(|kind| (kind.name(), kind)).collect() }
     }
 

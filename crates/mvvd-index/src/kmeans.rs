@@ -3,7 +3,8 @@
 //! Training takes a sample: first a few large clusters, then clusters within each, then rounds over all (as hierarchical
 //! k-means in faiss and SuperKMeans 2026). The nearest of many centroids is found as the nearest of many rows: their RaBitQ
 //! codes give bounds by [`kernels::fastscan`], 32 centroids at a time, and those that could be the nearest are measured.
-//! For 4096 centroids of 128 dimensions that takes a quarter of the time of a matrix product.
+//! For 4096 centroids of 128 dimensions that takes a quarter of the time of a matrix product; in groups, of which the
+//! nearest are looked at, a third of that.
 
 use std::ops::Range;
 
@@ -22,10 +23,17 @@ use crate::rotate::Random;
 const ROUNDS: usize = 8;
 /// Rounds over all centroids once both levels are trained.
 const ROUNDS_ALL: usize = 2;
+/// So many centroids are compared without codes.
+const FEW_MAX: usize = 128;
 /// As many clusters as are trained at once.
 const FLAT_MAX: usize = 256;
 /// Standard deviations to which a bound reaches when the nearest is looked for: the second nearest serves as well.
 const DEVIATIONS: f32 = 1.5;
+/// Groups of centroids that are looked at: a share of all, yet so many.
+const GROUPS_SHARE: usize = 6;
+const GROUPS_MIN: usize = 8;
+/// Points for each of the large clusters, about.
+const POINTS_LARGE: usize = 256;
 /// Points that a thread takes at once.
 pub(crate) const CHUNK: usize = 256;
 
@@ -121,21 +129,20 @@ impl Centroids {
     /// The centroid nearest to `point`, all but certainly, and its squared distance. The codes are of squared distances,
     /// and there is a centroid.
     pub(crate) fn nearest(&self, point: &[f32], scratch: &mut Scratch) -> (u32, f32) {
+        scratch.set(&self.shape, point);
+        let mut best = (0, f32::INFINITY);
+        self.nearer(point, scratch, &mut best);
+        best
+    }
+
+    /// Puts the centroid nearest to `point`, which `scratch` is set to, and its squared distance in place of `best` if it
+    /// is nearer; whether it is.
+    fn nearer(&self, point: &[f32], scratch: &mut Scratch, best: &mut (u32, f32)) -> bool {
         scratch.candidates.clear();
-        scratch.queries.resize_with(self.shape.columns.len(), BitQuery::default);
-        let mut base = 0.0;
-        scratch.scales.clear();
-        for (query, column) in scratch.queries.iter_mut().zip(&self.shape.columns) {
-            let part = &point[column.clone()];
-            query.set(part);
-            let squared = -kernels::distance_f32(Metric::Dot, part, part) as f32;
-            base += squared;
-            scratch.scales.push(query.scale(1.0, DEVIATIONS, squared.sqrt()));
-        }
-        let mut limit = f32::INFINITY;
+        let (mut limit, before) = (best.1, best.1);
         let mut sums = [0; BLOCK_ROWS];
         for block in 0..self.blocks() {
-            let mut bounds = Bounds::of(base);
+            let mut bounds = Bounds::of(scratch.square);
             for (column, (query, scale)) in scratch.queries.iter().zip(&scratch.scales).enumerate() {
                 let (codes, factors) = self.block(block, column);
                 kernels::fastscan(codes, &query.tables, &mut sums);
@@ -149,25 +156,133 @@ impl Centroids {
                 scratch.candidates.push((bounds.low[row], (block * BLOCK_ROWS + row) as u32));
             }
         }
-        let mut best = (0, f32::INFINITY);
         for &(low, i) in &scratch.candidates {
             if low <= limit && low < best.1 {
                 let distance = kernels::distance_f32(Metric::L2Squared, point, self.point(i as usize)) as f32;
                 if distance < best.1 {
-                    best = (i, distance);
+                    *best = (i, distance);
                 }
             }
         }
-        best
+        best.1 < before
     }
 }
 
-/// Memory for [`Centroids::nearest`].
+/// Few centroids, without codes: the products with all of them take less time than the tables of a point.
+#[derive(Debug)]
+struct Few {
+    /// As [`kernels::nearest_word`] wants words.
+    words: Vec<f32>,
+    /// Half the squares of their lengths; infinite where there is no centroid.
+    halves: Vec<f32>,
+}
+
+impl Few {
+    fn new(values: &[f32], width: usize) -> Self {
+        let count = (values.len() / width).next_multiple_of(kernels::WORDS_TOGETHER);
+        let (mut words, mut halves) = (vec![0.0; count * width], vec![f32::INFINITY; count]);
+        for (i, centroid) in values.chunks_exact(width).enumerate() {
+            centroid.iter().enumerate().for_each(|(d, &value)| words[d * count + i] = value);
+            halves[i] = -0.5 * kernels::distance_f32(Metric::Dot, centroid, centroid) as f32;
+        }
+        Self { words, halves }
+    }
+
+    fn nearest(&self, point: &[f32]) -> u32 {
+        kernels::nearest_word(point, &self.words, &self.halves) as u32
+    }
+
+    /// Half the squared distances, less what is the same for all, and the numbers of the `count` nearest, nearest first.
+    fn nearest_of(&self, point: &[f32], count: usize, products: &mut Vec<f32>, out: &mut Vec<(f32, u32)>) {
+        products.resize(self.halves.len(), 0.0);
+        kernels::word_products(point, &self.words, products);
+        out.clear();
+        out.extend(self.halves.iter().zip(&*products).zip(0..).map(|((half, product), i)| (half - product, i)));
+        out.select_nth_unstable_by(count - 1, |a, b| a.0.total_cmp(&b.0));
+        out.truncate(count);
+        out.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    }
+}
+
+/// Centroids in groups, so that the nearest of thousands is looked for among those of the nearest groups only.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    /// The middle of each group; none where there is but one group.
+    middles: Option<Few>,
+    /// Their centroids, and which ones they are.
+    groups: Vec<(Centroids, Vec<u32>)>,
+}
+
+impl Groups {
+    /// Groups of centroids whose codes are of squared distances.
+    pub(crate) fn new(centroids: &Centroids, seed: u64, build: &Build<'_>) -> Result<Self> {
+        let all: Vec<u32> = (0..centroids.count as u32).collect();
+        if centroids.count <= FLAT_MAX {
+            return Ok(Self { middles: None, groups: vec![(centroids.clone(), all)] });
+        }
+        let (shape, values) = (&centroids.shape, &centroids.values);
+        let mut random = Random::new(seed);
+        let start = pick(values, shape.width(), &all, (all.len() as f64).sqrt() as usize, &mut random);
+        let middles = lloyd(shape, values, &all, start, ROUNDS, &mut random, build)?;
+        let middles = Centroids::new(shape, Form::Squared, middles);
+        let groups = group(&assign(&middles, values, &all, &mut random, build)?, &all, middles.count);
+        let groups = groups.into_iter().map(|members| {
+            let values = members.iter().flat_map(|&i| centroids.point(i as usize)).copied().collect();
+            (Centroids::new(shape, Form::Squared, values), members)
+        });
+        Ok(Self { groups: groups.collect(), middles: Some(Few::new(&middles.values, shape.width())) })
+    }
+
+    /// A centroid as near to `point` as nearly any, and its squared distance.
+    pub(crate) fn nearest(&self, point: &[f32], scratch: &mut Scratch) -> (u32, f32) {
+        let Some(middles) = &self.middles else {
+            return self.groups[0].0.nearest(point, scratch);
+        };
+        scratch.set(&self.groups[0].0.shape, point);
+        let count = (self.groups.len() / GROUPS_SHARE).max(GROUPS_MIN).min(self.groups.len());
+        let mut order = std::mem::take(&mut scratch.order);
+        middles.nearest_of(point, count, &mut scratch.products, &mut order);
+        let mut best = (0, f32::INFINITY);
+        let mut found = 0;
+        for &(_, i) in &order {
+            // Beyond the groups where no distance is a number.
+            if let Some((centroids, members)) = self.groups.get(i as usize)
+                && centroids.nearer(point, scratch, &mut best)
+            {
+                found = members[best.0 as usize];
+            }
+        }
+        scratch.order = order;
+        (found, best.1)
+    }
+}
+
+/// Memory for [`Centroids::nearest`] and [`Groups::nearest`].
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     queries: Vec<BitQuery>,
     scales: Vec<kernels::BoundScale>,
+    /// The square of the point's length.
+    square: f32,
     candidates: Vec<(f32, u32)>,
+    products: Vec<f32>,
+    order: Vec<(f32, u32)>,
+}
+
+impl Scratch {
+    /// Makes tables of a point.
+    fn set(&mut self, shape: &Shape, point: &[f32]) {
+        self.queries.resize_with(shape.columns.len(), BitQuery::default);
+        self.scales.clear();
+        self.square = 0.0;
+        for (query, column) in self.queries.iter_mut().zip(&shape.columns) {
+            let part = &point[column.clone()];
+            query.set(part);
+            let squared = -kernels::distance_f32(Metric::Dot, part, part) as f32;
+            self.square += squared;
+            self.scales.push(query.scale(1.0, DEVIATIONS, squared.sqrt()));
+        }
+    }
 }
 
 /// At most `k` centroids of `points`, at least one where there is a point.
@@ -179,10 +294,12 @@ pub(crate) fn train(shape: &Shape, points: &[f32], k: usize, seed: u64, build: &
         let start = pick(points, width, &all, k, &mut random);
         return lloyd(shape, points, &all, start, ROUNDS, &mut random, build);
     }
-    let start = pick(points, width, &all, (k as f64).sqrt() as usize, &mut random);
-    let large = lloyd(shape, points, &all, start, ROUNDS, &mut random, build)?;
+    let count = (k as f64).sqrt() as usize;
+    let start = pick(points, width, &all, count, &mut random);
+    let some: Vec<u32> = all.iter().copied().step_by((all.len() / (count * POINTS_LARGE)).max(1)).collect();
+    let large = lloyd(shape, points, &some, start, ROUNDS, &mut random, build)?;
     let large = Centroids::new(shape, Form::Squared, large);
-    let groups = group(&assign(&large, points, &all), &all, large.count);
+    let groups = group(&assign(&large, points, &all, &mut random, build)?, &all, large.count);
     // As many clusters within a large one as its share of the points.
     let seeds: Vec<u64> = groups.iter().map(|_| random.next()).collect();
     let small: Vec<Vec<f32>> = groups
@@ -223,7 +340,8 @@ fn lloyd(
     for _ in 0..rounds {
         build.check()?;
         let centroids = Centroids::new(shape, Form::Squared, std::mem::take(&mut values));
-        let groups = group(&assign(&centroids, points, members), members, centroids.count);
+        let clusters = assign(&centroids, points, members, random, build)?;
+        let groups = group(&clusters, members, centroids.count);
         values = centroids.values.to_vec();
         values.par_chunks_exact_mut(width).zip(&groups).for_each(|(mean, group)| {
             if !group.is_empty() {
@@ -255,14 +373,28 @@ fn fill_empty(values: &mut [f32], points: &[f32], width: usize, groups: &[Vec<u3
     }
 }
 
-/// The nearest centroid of each of `members`.
-fn assign(centroids: &Centroids, points: &[f32], members: &[u32]) -> Vec<u32> {
+/// The nearest centroid of each of `members`, or one all but as near.
+fn assign(
+    centroids: &Centroids,
+    points: &[f32],
+    members: &[u32],
+    random: &mut Random,
+    build: &Build<'_>,
+) -> Result<Vec<u32>> {
     let width = centroids.shape.width();
-    let chunks = members.par_chunks(CHUNK).map_init(Scratch::default, |scratch, members| {
-        let nearest = |&i: &u32| centroids.nearest(&points[i as usize * width..][..width], scratch).0;
-        members.iter().map(nearest).collect::<Vec<u32>>()
-    });
-    chunks.collect::<Vec<_>>().concat()
+    let all = |nearest: &(dyn Fn(&[f32], &mut Scratch) -> u32 + Sync)| {
+        let chunks = members.par_chunks(CHUNK).map_init(Scratch::default, |scratch, members| {
+            let nearest = |&i: &u32| nearest(&points[i as usize * width..][..width], scratch);
+            members.iter().map(nearest).collect::<Vec<u32>>()
+        });
+        chunks.collect::<Vec<_>>().concat()
+    };
+    if centroids.count <= FEW_MAX {
+        let few = Few::new(&centroids.values, width);
+        return Ok(all(&|point, _| few.nearest(point)));
+    }
+    let groups = Groups::new(centroids, random.next(), build)?;
+    Ok(all(&|point, scratch| groups.nearest(point, scratch).0))
 }
 
 /// The members of each of `count` clusters, in their order.

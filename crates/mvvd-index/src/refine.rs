@@ -22,13 +22,18 @@ pub(crate) fn by_bound(bounds: Vec<Hit>) -> impl Iterator<Item = Hit> {
     std::iter::from_fn(move || bounds.pop().map(|Reverse(bound)| bound))
 }
 
-/// Two such sequences as one.
-pub(crate) fn merged(a: impl Iterator<Item = Hit>, b: impl Iterator<Item = Hit>) -> impl Iterator<Item = Hit> {
+/// Two such sequences as one. No bound of `b`, whose rows may take long to find, is below `b_least`.
+pub(crate) fn merged(
+    a: impl Iterator<Item = Hit>,
+    b: impl Iterator<Item = Hit>,
+    b_least: f64,
+) -> impl Iterator<Item = Hit> {
     let (mut a, mut b) = (a.peekable(), b.peekable());
-    std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some(x), Some(y)) if y < x => b.next(),
-        (Some(_), _) => a.next(),
-        (None, _) => b.next(),
+    std::iter::from_fn(move || match a.peek() {
+        Some(x) if x.distance < b_least => a.next(),
+        Some(x) if b.peek().is_some_and(|y| y < x) => b.next(),
+        Some(_) => a.next(),
+        None => b.next(),
     })
 }
 

@@ -97,11 +97,13 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// The one term, for an index that ranks by one distance: `Unsupported` if there are more, if its metric is not
-    /// `metric`, or if its weight is not positive, so that not the nearest rows are asked for.
+    /// `metric` or has its order, or if its weight is not positive, so that not the nearest rows are asked for.
     pub(crate) fn single_term(&self, metric: Metric) -> Result<&'a Term> {
+        let euclidean = |metric| matches!(metric, Metric::L2 | Metric::L2Squared);
+        let same_order = |term: &Term| term.metric == metric || euclidean(term.metric) && euclidean(metric);
         match self.terms {
-            [term] if term.metric == metric && term.weight > 0.0 => Ok(term),
-            [term] if term.metric == metric => {
+            [term] if same_order(term) && term.weight > 0.0 => Ok(term),
+            [term] if same_order(term) => {
                 Err(Error::unsupported(format!("this index finds near rows, not those of weight {}", term.weight)))
             }
             [term] => Err(Error::unsupported(format!("this index is by metric {metric}, not {}", term.metric))),

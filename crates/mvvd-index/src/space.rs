@@ -122,7 +122,7 @@ impl Space {
 }
 
 /// Divides by the length; false where the kernels see none.
-fn set_length_one(vector: &mut [f32]) -> bool {
+pub(crate) fn set_length_one(vector: &mut [f32]) -> bool {
     if kernels::distance_f32(Metric::Dot, vector, vector) == 0.0 {
         return false;
     }

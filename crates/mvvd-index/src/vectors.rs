@@ -63,7 +63,7 @@ impl<'a> Vectors<'a> {
             VectorKind::Sparse => {
                 let parts = array.as_struct();
                 let (indices, values) = (parts.column(0).as_list::<i32>(), parts.column(1).as_list::<i32>());
-                // Both lists have the same lengths; their values may start at different places.
+                // Both lists have the same lengths, and their values start at the same place.
                 let (start, first) = (indices.value_offsets()[0] as usize, values.value_offsets()[0] as usize);
                 assert_eq!(start, first, "the two lists of sparse vectors are cut alike");
                 Values::Sparse {

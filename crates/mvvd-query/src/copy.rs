@@ -184,7 +184,7 @@ impl Session {
             }
         };
         self.check_outside(path)?;
-        let state = self.state();
+        let state = self.keeping_state();
         let plan = self.plan(&state, ast::Statement::Query(query), params).await?;
         let physical = state.create_physical_plan(&plan).await.map_err(from_df)?;
         let total = crate::dml::known_rows(&physical);

@@ -105,7 +105,9 @@ impl Session {
         let mut types = Types::new();
         let columns = match statement {
             S::Query(_) => Some(Box::pin(self.describe_query(statement, count, &mut types)).await?),
-            S::Explain { .. } => Some(Box::pin(self.describe_query(explainable(statement)?, count, &mut types)).await?),
+            S::Explain { .. } => {
+                Some(Box::pin(self.describe_query(explainable(statement)?.0, count, &mut types)).await?)
+            }
             S::Insert(insert) => Box::pin(self.describe_insert(insert, count, &mut types)).await?,
             S::Update(update) => Box::pin(self.describe_update(update, count, &mut types)).await?,
             S::Delete(delete) => Box::pin(self.describe_delete(delete, count, &mut types)).await?,

@@ -35,9 +35,11 @@ impl Session {
         }
         if matches!(statement, S::Query(_)) {
             // Unknown names are errors now, not at the first EXECUTE.
+            let mut statement = statement.clone();
+            self.expand_searches(&mut statement)?;
             let state = self.state();
             let _files = self.lend_files(&state, &statement).await?;
-            state.statement_to_plan(DfStatement::Statement(Box::new(statement.clone()))).await.map_err(from_df)?;
+            state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await.map_err(from_df)?;
         }
         let mut prepared = self.inner.prepared.write();
         if prepared.contains_key(&name) {
@@ -236,7 +238,7 @@ impl Session {
 
     async fn sql_ast_with(&self, tag: &'static str, fixed: &str, params: &[Value]) -> Result<Answer> {
         let mut statements = crate::lexer::parse(fixed)?;
-        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), params, self.settings()).await
+        self.run_query(tag, Arc::unwrap_or_clone(statements.remove(0).ast), params).await
     }
 }
 

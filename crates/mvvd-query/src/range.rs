@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The index is asked for the nearest rows, for more and more of them until the farthest lies beyond the bound. Rows that it
-//! does not cover, and chunks with many rows within the bound, are scanned. Statements that change the rows they find are
-//! left alone: what they miss would never be changed.
+//! does not cover, and chunks with many rows within the bound, are scanned. Statements that change the rows they find, or
+//! keep them, are left to scans and to indexes that miss nothing: what they miss would be missing for good.
 
 use std::fmt;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub(crate) fn replace(
         let Some((distance, bound)) = bounded(condition) else { continue };
         let schema = scan.snapshot.schema();
         let score = Score::new(std::slice::from_ref(distance), schema.arrow())?;
-        let Some(single) = score.single_distance() else { continue };
+        let Some(single) = score.single_distance().filter(|single| single.plain) else { continue };
         let bound = match bound {
             Bound::Most(value) if single.distance.form == Form::Distance => value,
             Bound::Least(value) if single.distance.form != Form::Distance => single.distance.finish(value),
@@ -74,6 +74,9 @@ pub(crate) fn replace(
         // The order of the nearest first.
         let order = SortOptions { descending: single.distance.form != Form::Distance, nulls_first: false };
         let Choice::Use(index) = Choice::of(database, schema, &score, order, settings) else { continue };
+        if settings.keeps_rows && !index.is_exact() {
+            continue;
+        }
         let bound = bound + ROUNDING * (1.0 + bound.abs());
         let near = Near { score, index: index.of_range(), bound, pool: Arc::clone(pool) };
         return Ok(Some(Arc::new(ScanExec::near(scan.clone(), near)?)));

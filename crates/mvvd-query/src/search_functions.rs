@@ -1,4 +1,4 @@
-//! `hnsw_search`, `ivf_rabitq_search` and `vector_search`: the nearest rows as a relation.
+//! `hnsw_search`, `ivf_rabitq_search`, `ivf_pq_search` and `vector_search`: the nearest rows as a relation.
 //!
 //! ```text
 //! FROM hnsw_search('items', 'v', $1, 10) AS s   =>
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     self, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause, ObjectName, SelectItem,
-    TableAlias, TableFactor, VisitMut, VisitorMut,
+    TableAlias, TableFactor, Visit, VisitMut, Visitor, VisitorMut,
 };
 use mvvd_core::metric::Metric;
 use mvvd_core::schema::IndexDef;
@@ -21,6 +21,8 @@ use mvvd_core::{Error, Result, TableSchema, VectorKind, VectorType};
 use mvvd_storage::Database;
 
 use crate::Settings;
+use crate::catalog::{CATALOG, PUBLIC};
+use crate::code_distance;
 use crate::lexer::parse;
 use crate::session::Session;
 use crate::syntax::select_mut;
@@ -35,14 +37,15 @@ struct Function {
     effort: Option<&'static str>,
 }
 
-const FUNCTIONS: [Function; 3] = [
+const FUNCTIONS: [Function; 4] = [
     Function { name: "hnsw_search", kind: Some("hnsw"), effort: Some("ef_search") },
     Function { name: "ivf_rabitq_search", kind: Some("ivf_rabitq"), effort: Some("nprobe") },
+    Function { name: "ivf_pq_search", kind: Some("ivf_pq"), effort: Some("nprobe") },
     Function { name: "vector_search", kind: None, effort: None },
 ];
 
 impl Session {
-    /// Replaces the search functions in a statement. Returns the settings that they ask for, if there is any function.
+    /// Replaces the search functions in a statement, and those that look into the codes of indexes. Returns the settings that they ask for, if there is any function.
     pub(crate) fn expand_searches(&self, statement: &mut ast::Statement) -> Result<Option<Settings>> {
         let mut expand = Expand { database: &self.engine.database, asked: None, settings: self.settings() };
         match VisitMut::visit(statement, &mut expand) {
@@ -75,6 +78,13 @@ impl VisitorMut for Expand<'_> {
                 *factor = expanded;
                 ControlFlow::Continue(())
             }
+            Err(e) => ControlFlow::Break(e),
+        }
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
+        match code_distance::expand(self.database, expr) {
+            Ok(()) => ControlFlow::Continue(()),
             Err(e) => ControlFlow::Break(e),
         }
     }
@@ -112,6 +122,12 @@ impl Expand<'_> {
             ))
             .with_hint("use ORDER BY with a distance and LIMIT"));
         }
+        if names_a_column(query) || names_a_column(k) {
+            return Err(wrong("the query and k are values or subqueries, no columns"));
+        }
+        if is_no_count(k) {
+            return Err(wrong("k is a number of rows"));
+        }
         self.ask(function, effort)?;
 
         let template = format!("SELECT *, {}(c, q) AS {DISTANCE} FROM t ORDER BY {DISTANCE} LIMIT 1", name_of(metric));
@@ -128,7 +144,8 @@ impl Expand<'_> {
         if let Some(from) = select.from.first_mut()
             && let TableFactor::Table { name, .. } = &mut from.relation
         {
-            *name = ObjectName::from(vec![Ident::with_quote('"', table)]);
+            // In full: a WITH of the same name is not meant.
+            *name = ObjectName::from([CATALOG, PUBLIC, &table].map(|part| Ident::with_quote('"', part)).to_vec());
         }
         if let Some(LimitClause::LimitOffset { limit, .. }) = &mut subquery.limit_clause {
             *limit = Some(k.clone());
@@ -187,7 +204,49 @@ fn name_of(metric: Metric) -> &'static str {
     }
 }
 
-fn text_of(expr: &Expr) -> Option<String> {
+/// Whether an expression names a column outside its subqueries.
+fn names_a_column(expr: &Expr) -> bool {
+    #[derive(Default)]
+    struct Names {
+        depth: usize,
+    }
+    impl Visitor for Names {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.depth += 1;
+            ControlFlow::Continue(())
+        }
+
+        fn post_visit_query(&mut self, _: &ast::Query) -> ControlFlow<()> {
+            self.depth -= 1;
+            ControlFlow::Continue(())
+        }
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Identifier(_) | Expr::CompoundIdentifier(_) if self.depth == 0 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    expr.visit(&mut Names::default()).is_break()
+}
+
+/// Whether a literal is no number of rows, such as NULL or -1.
+fn is_no_count(k: &Expr) -> bool {
+    match k {
+        Expr::UnaryOp { .. } => true,
+        Expr::Value(value) => match &value.value {
+            ast::Value::Number(number, _) => number.parse::<u64>().is_err(),
+            ast::Value::Placeholder(_) => false,
+            _ => true,
+        },
+        _ => false,
+    }
+}
+
+pub(crate) fn text_of(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Value(value) => value.value.clone().into_string(),
         _ => None,

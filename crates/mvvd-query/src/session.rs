@@ -34,6 +34,8 @@ pub(crate) const PREPARED_MAX: usize = 1_000;
 pub struct Session {
     pub(crate) engine: Arc<Engine>,
     pub(crate) inner: Arc<Inner>,
+    /// The settings of one statement, where they are not the session's.
+    asked: Option<Arc<Settings>>,
 }
 
 /// What belongs to one session.
@@ -76,7 +78,7 @@ impl Session {
             progress: RwLock::default(),
             state: RwLock::new(state),
         };
-        Self { engine, inner: Arc::new(inner) }
+        Self { engine, inner: Arc::new(inner), asked: None }
     }
 
     /// Splits a script at its semicolons and parses each statement; nothing runs.
@@ -114,7 +116,15 @@ impl Session {
 
     /// The current settings.
     pub fn settings(&self) -> Settings {
-        self.inner.settings.read().clone()
+        match &self.asked {
+            Some(asked) => Settings::clone(asked),
+            None => self.inner.settings.read().clone(),
+        }
+    }
+
+    /// The session for a statement that has settings of its own.
+    pub(crate) fn asking(&self, settings: Settings) -> Self {
+        Self { asked: Some(Arc::new(settings)), ..self.clone() }
     }
 
     /// Shows the progress of long statements; one at a time.
@@ -131,7 +141,7 @@ impl Session {
             .keys()
             .chain(state.aggregate_functions().keys())
             .chain(state.window_functions().keys())
-            .filter(|name| !name.starts_with("mvvd_array") && !name.starts_with("__"))
+            .filter(|name| !name.starts_with("mvvd_") && !name.starts_with("__"))
             .cloned()
             .collect();
         functions.sort();
@@ -160,14 +170,28 @@ impl Session {
 
     /// The state for a statement that writes: it builds on changes that are about to be durable.
     pub(crate) fn writing_state(&self) -> SessionState {
-        self.state_for(Reads::Newest)
+        let mut state = self.state_for(Reads::Newest);
+        self.keep_rows(&mut state);
+        state
+    }
+
+    /// The state for a query whose rows are kept elsewhere.
+    pub(crate) fn keeping_state(&self) -> SessionState {
+        let mut state = self.state();
+        self.keep_rows(&mut state);
+        state
+    }
+
+    fn keep_rows(&self, state: &mut SessionState) {
+        let settings = Settings { keeps_rows: true, ..self.settings() };
+        state.config_mut().options_mut().extensions.insert(settings);
     }
 
     fn state_for(&self, reads: Reads) -> SessionState {
         let mut state = self.inner.state.read().clone();
         // A table has one version throughout a statement.
         state.register_catalog_list(Arc::new(Catalogs(Arc::new(self.inner.catalog.for_statement(reads)))));
-        state.config_mut().options_mut().extensions.insert(self.inner.settings.read().clone());
+        state.config_mut().options_mut().extensions.insert(self.settings());
         self.engine.functions.register(&mut state);
         state.mark_start_execution();
         state
@@ -209,16 +233,9 @@ impl Session {
         fill(plan, params)
     }
 
-    /// Runs a query with these settings and streams its rows.
-    pub(crate) async fn run_query(
-        &self,
-        tag: &'static str,
-        query: ast::Statement,
-        params: &[Value],
-        settings: Settings,
-    ) -> Result<Answer> {
-        let mut state = self.state();
-        state.config_mut().options_mut().extensions.insert(settings);
+    /// Runs a query and streams its rows.
+    pub(crate) async fn run_query(&self, tag: &'static str, query: ast::Statement, params: &[Value]) -> Result<Answer> {
+        let state = self.state();
         let plan = self.plan(&state, query, params).await?;
         self.run_plan(tag, &state, &plan).await
     }
@@ -282,6 +299,7 @@ fn new_state(engine: &Engine, catalog: &Arc<Catalog>) -> SessionState {
         .with_physical_optimizer_rules(physical)
         .build();
     register_functions(&mut state).expect("built-in functions register");
+    state.register_udf(Arc::new(crate::code_distance::udf(&engine.database))).expect("a built-in function registers");
     state.register_udtf(crate::versions::AT, crate::versions::At::new(Arc::clone(&engine.database)));
     state
 }

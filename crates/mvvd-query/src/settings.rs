@@ -20,6 +20,8 @@ pub struct Settings {
     pub recall_target: f64,
     /// Only indexes of this kind answer: what a search function asks for. Not to be set by users.
     pub(crate) index_kind: Option<&'static str>,
+    /// The statement changes the rows that it finds, or keeps them elsewhere. Not to be set by users.
+    pub(crate) keeps_rows: bool,
     /// Run `ORDER BY … LIMIT k` over a table as one operator; `false` sorts all rows instead.
     pub use_topk: bool,
 }
@@ -33,6 +35,7 @@ impl Default for Settings {
             use_index: true,
             recall_target: 0.95,
             index_kind: None,
+            keeps_rows: false,
             use_topk: true,
         }
     }

@@ -23,35 +23,43 @@ impl Session {
         async move {
             use ast::Statement as S;
             ready(&mut statement)?;
-            let settings = self.expand_searches(&mut statement)?.unwrap_or_else(|| self.settings());
+            // What is prepared is expanded when it is executed, with the indexes that there are then.
+            let asked = match statement {
+                S::Prepare { .. } => None,
+                _ => self.expand_searches(&mut statement)?,
+            };
+            let session = asked.map_or_else(|| self.clone(), |settings| self.asking(settings));
             match statement {
-                S::Query(_) => self.run_query("SELECT", statement, &params, settings).await,
-                S::Explain { .. } => self.run_query("EXPLAIN", explainable(statement)?, &params, settings).await,
-                S::CreateTable(create) => Box::pin(self.create_table(create, &params)).await,
-                S::AlterTable(alter) => Box::pin(self.alter_table(alter)).await,
+                S::Query(_) => session.run_query("SELECT", statement, &params).await,
+                S::Explain { .. } => match explainable(statement)? {
+                    (statement, false) => session.run_query("EXPLAIN", statement, &params).await,
+                    (statement, true) => Box::pin(session.explain_recall(statement, &params)).await,
+                },
+                S::CreateTable(create) => Box::pin(session.create_table(create, &params)).await,
+                S::AlterTable(alter) => Box::pin(session.alter_table(alter)).await,
                 S::Drop { object_type: ast::ObjectType::Table, if_exists, names, .. } => {
-                    self.drop_tables(if_exists, &names).await
+                    session.drop_tables(if_exists, &names).await
                 }
-                S::CreateIndex(create) => Box::pin(self.create_index(create)).await,
+                S::CreateIndex(create) => Box::pin(session.create_index(create)).await,
                 S::Drop { object_type: ast::ObjectType::Index, if_exists, names, .. } => {
-                    self.drop_indexes(if_exists, &names).await
+                    session.drop_indexes(if_exists, &names).await
                 }
-                S::Truncate(truncate) => self.truncate(&truncate).await,
-                S::Insert(insert) => Box::pin(self.insert_statement(insert, &params)).await,
-                S::Update(update) => Box::pin(self.update_statement(update, &params)).await,
-                S::Delete(delete) => Box::pin(self.delete_statement(delete, &params)).await,
+                S::Truncate(truncate) => session.truncate(&truncate).await,
+                S::Insert(insert) => Box::pin(session.insert_statement(insert, &params)).await,
+                S::Update(update) => Box::pin(session.update_statement(update, &params)).await,
+                S::Delete(delete) => Box::pin(session.delete_statement(delete, &params)).await,
                 S::Copy { source, to, target, options, legacy_options, .. } => {
-                    Box::pin(self.copy(source, to, target, &options, &legacy_options, &params)).await
+                    Box::pin(session.copy(source, to, target, &options, &legacy_options, &params)).await
                 }
-                S::Set(set) => self.set(set),
-                S::Reset(reset) => self.reset(&reset),
-                S::ShowVariable { variable } => self.show(&variable).await,
-                S::ShowTables { .. } => self.show_tables().await,
+                S::Set(set) => session.set(set),
+                S::Reset(reset) => session.reset(&reset),
+                S::ShowVariable { variable } => session.show(&variable).await,
+                S::ShowTables { .. } => session.show_tables().await,
                 S::Prepare { name, data_types, statement } => {
-                    Box::pin(self.prepare(&name, data_types, *statement)).await
+                    Box::pin(session.prepare(&name, data_types, *statement)).await
                 }
-                S::Execute { name, parameters, .. } => Box::pin(self.execute(name, parameters, &params)).await,
-                S::Deallocate { name, .. } => self.deallocate(&name),
+                S::Execute { name, parameters, .. } => Box::pin(session.execute(name, parameters, &params)).await,
+                S::Deallocate { name, .. } => session.deallocate(&name),
                 other => Err(unsupported(&other)),
             }
         }
@@ -88,8 +96,8 @@ fn unsupported(statement: &ast::Statement) -> Error {
     }
 }
 
-/// `EXPLAIN` in the forms that DataFusion runs; its options in parentheses become keywords.
-pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
+/// `EXPLAIN` in the forms that DataFusion runs, its options in parentheses as keywords, and whether `RECALL` is among them.
+pub(crate) fn explainable(statement: ast::Statement) -> Result<(ast::Statement, bool)> {
     let ast::Statement::Explain {
         describe_alias,
         mut analyze,
@@ -101,11 +109,12 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         options,
     } = statement
     else {
-        return Ok(statement);
+        return Ok((statement, false));
     };
     if !matches!(*statement, ast::Statement::Query(_)) {
         return Err(Error::unsupported("EXPLAIN is supported for queries only"));
     }
+    let mut recall = false;
     for option in options.iter().flatten() {
         let on = match &option.arg {
             None => true,
@@ -114,17 +123,18 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         match option.name.value.to_ascii_lowercase().as_str() {
             "analyze" => analyze = on,
             "verbose" => verbose = on,
-            "recall" => {
-                return Err(Error::unsupported("EXPLAIN (RECALL) is not supported in this version")
-                    .with_hint("run the query with mvvd.use_index = false and compare"));
-            }
+            "recall" => recall = on,
             other => {
                 return Err(Error::invalid(format!("unknown EXPLAIN option \"{other}\""))
-                    .with_hint("the options are ANALYZE and VERBOSE"));
+                    .with_hint("the options are ANALYZE, VERBOSE and RECALL"));
             }
         }
     }
-    Ok(ast::Statement::Explain {
+    if recall && !analyze {
+        return Err(Error::invalid("EXPLAIN option RECALL requires ANALYZE")
+            .with_hint("write EXPLAIN (ANALYZE, RECALL): the query is run"));
+    }
+    let explain = ast::Statement::Explain {
         describe_alias,
         analyze,
         verbose,
@@ -133,7 +143,8 @@ pub(crate) fn explainable(statement: ast::Statement) -> Result<ast::Statement> {
         statement,
         format,
         options: None,
-    })
+    };
+    Ok((explain, recall))
 }
 
 /// Refuses clauses that the planner would drop without a word.

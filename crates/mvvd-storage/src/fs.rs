@@ -55,9 +55,6 @@ pub trait FileSystem: Send + Sync + Debug {
     /// Removes the file. Durable after `sync_folder`.
     fn remove(&self, path: &str) -> Result<()>;
 
-    /// Cuts the file to `len` bytes (at most what it has) and makes it durable.
-    fn truncate(&self, path: &str, len: u64) -> Result<()>;
-
     /// Makes the names in the folder durable.
     fn sync_folder(&self, path: &str) -> Result<()>;
 
@@ -67,14 +64,28 @@ pub trait FileSystem: Send + Sync + Debug {
     fn lock(&self, path: &str) -> Result<Option<Box<dyn Any + Send + Sync>>>;
 }
 
-/// A file being written, at its end only. Nothing is buffered here: a write has reached the file system.
+/// A file being written, one write after the other. Nothing is buffered here: a write has reached the file system.
 pub trait WriteFile: Send + Debug {
-    /// Adds `bytes` at the end. After an error, any part of them may be there.
+    /// Adds `bytes` after what was written. After an error, any part of them may be there.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Makes all that was written durable. After an error nothing since the last success may be relied on, ever:
     /// calling again can succeed without having written a thing.
     fn sync(&mut self) -> Result<()>;
+
+    /// Makes the file longer, by `bytes` zeros after what was written, which the next writes go over: as long as they do,
+    /// a sync has no new length to make durable. A crash may leave the zeros or not. Takes no space on the device yet.
+    ///
+    /// Does nothing where a longer file makes no difference.
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Ends the file after what was written. Durable after the next sync.
+    fn trim(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Puts a file of `bytes` in the place of `path` in one durable step: a crash leaves the old file or the new one.

@@ -21,7 +21,8 @@
 //!
 //! A file gets its name when its header is durable, and the file before it is durable as a whole by then. So only the
 //! end of the last file can be torn by a crash. Every group of records that is written at once starts with a mark, and
-//! closing the log writes one.
+//! closing the log writes one. The last file may end in zeros, which the next groups go over: a file that has its length
+//! already is synced faster. Starting the next file and closing the log cut them off.
 //!
 //! # Torn or damaged
 //!
@@ -62,6 +63,9 @@ use recover::{LogFile, recover};
 /// Most bytes of records that wait to be written; a writer that would exceed it writes them first. One record alone
 /// may be larger.
 const BUFFER_BYTES_MAX: usize = 8 << 20;
+
+/// How much longer a file is made when a group does not fit any more.
+const GROWTH_BYTES: u64 = 1 << 20;
 
 /// Part of the time of a sync that a group may wait for others to join it, and the longest such delay.
 const DELAY_PART: u32 = 4;
@@ -150,6 +154,8 @@ struct State {
     path: String,
     /// Where the buffer will be in the file.
     offset: u64,
+    /// How long the file is, at least `offset`.
+    length: u64,
     /// Empty, or room for a mark and then records.
     buffer: Vec<u8>,
     /// An empty buffer with memory, for the next group.
@@ -236,6 +242,7 @@ impl Wal {
             first: next,
             path,
             offset: HEADER_BYTES as u64,
+            length: HEADER_BYTES as u64,
             buffer: Vec::new(),
             spare: Vec::new(),
             next,
@@ -358,7 +365,13 @@ impl Wal {
         let mut result = self.log.write_until(&mut state, end, true);
         if result.is_ok() && state.first < end {
             let path = path_of(end);
-            let started = MutexGuard::unlocked(&mut state, || start_file(&*self.log.fs, &path, &format::header(end)));
+            let mut file = state.file.take().expect("all is written, and nobody appends");
+            let started = MutexGuard::unlocked(&mut state, || {
+                file.trim()?;
+                file.sync()?;
+                start_file(&*self.log.fs, &path, &format::header(end))
+            });
+            state.file = Some(file);
             match started {
                 Ok(file) => state.go_on(file, path),
                 // The new file may or may not have its name. If it has, the old one must not grow.
@@ -459,7 +472,14 @@ impl Log {
             state.offset += group.len() as u64;
         }
         let end = state.next;
+        let is_short = state.offset > state.length;
+        if is_short {
+            state.length = state.offset + GROWTH_BYTES;
+        }
         let result = MutexGuard::unlocked(state, || {
+            if is_short {
+                file.grow(group.len() as u64 + GROWTH_BYTES)?;
+            }
             if !group.is_empty() {
                 file.write(&group)?;
             }
@@ -501,7 +521,15 @@ impl Log {
             }
             self.write_group(&mut state, true);
         }
-        state.failed.as_ref().map_or(Ok(()), |failed| Err(poisoned(failed)))
+        if let Some(failed) = &state.failed {
+            return Err(poisoned(failed));
+        }
+        while state.file.is_none() {
+            self.changed.wait(&mut state);
+        }
+        let file = state.file.as_mut().expect("it was waited for");
+        let trimmed = file.trim().and_then(|()| file.sync());
+        trimmed.map_err(|e| state.fail(e))
     }
 
     /// Writes for those who wait without a thread, and syncs as often as the durability says, until the log is closed.
@@ -639,6 +667,7 @@ impl State {
         self.first = self.next;
         self.path = path;
         self.offset = HEADER_BYTES as u64;
+        self.length = self.offset;
         self.marked = self.next;
     }
 }

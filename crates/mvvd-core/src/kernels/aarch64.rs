@@ -7,11 +7,12 @@ use std::arch::aarch64::*;
 use super::fastscan::{BLOCK_ROWS, PLACE_BYTES, Shuffle, below_portable, fastscan_table};
 use super::fht::rotation_table;
 use super::portable::{Portable, Words};
+use super::words::words_table;
 use super::{Table, bits_entry, dense_table};
 
 /// The levels that this CPU has.
 pub(super) fn tables() -> Vec<Table> {
-    vec![Table { level: "neon", dense: NEON, bits: neon_bits, fastscan: FASTSCAN, rotation: ROTATION }]
+    vec![Table { level: "neon", dense: NEON, bits: neon_bits, fastscan: FASTSCAN, rotation: ROTATION, words: WORDS }]
 }
 
 dense_table! {
@@ -29,6 +30,10 @@ fastscan_table! {
 rotation_table! {
     #[target_feature(enable = "neon")]
     => ROTATION
+}
+words_table! {
+    #[target_feature(enable = "neon")]
+    => WORDS
 }
 
 /// Exists only inside this module's NEON functions, so the CPU has NEON.

@@ -8,6 +8,7 @@
 //! | `sparse` | sparse vectors |
 //! | `fastscan` | table look-ups over blocks of 32 codes |
 //! | `fht` | random rotations |
+//! | `words` | words of small codebooks |
 //! | `x86`, `aarch64`, `scalar` | the levels: the bodies compiled for the CPU's instructions |
 //! | `portable` | sixteen lanes without intrinsics |
 //!
@@ -39,6 +40,7 @@ mod scalar;
 mod sparse;
 #[cfg(test)]
 mod tests;
+mod words;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -49,6 +51,7 @@ pub use fastscan::{
 };
 pub use fht::{rotate_round, unrotate_round};
 pub use sparse::{Sparse, distance_sparse, dot_sparse, norm_sparse};
+pub use words::{WORDS_TOGETHER, nearest_word, scan_bytes, word_products};
 
 /// Distances from `query` to each row of `rows` (row-major, `out.len()` rows).
 pub fn distances_f32(metric: Metric, query: &[f32], rows: &[f32], out: &mut [f64]) {
@@ -204,6 +207,7 @@ struct Table {
     bits: BitsFn,
     fastscan: fastscan::FastScanTable,
     rotation: fht::RotationTable,
+    words: words::WordsTable,
 }
 
 /// By type of query and rows.

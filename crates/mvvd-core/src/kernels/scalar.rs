@@ -3,11 +3,12 @@
 use super::fastscan::{Bytewise, fastscan_table};
 use super::fht::rotation_table;
 use super::portable::{Portable, Words};
+use super::words::words_table;
 use super::{Table, bits_entry, dense_table};
 
 /// The level that always exists.
 pub(super) fn table() -> Table {
-    Table { level: "scalar", dense: SCALAR, bits: scalar_bits, fastscan: FASTSCAN, rotation: ROTATION }
+    Table { level: "scalar", dense: SCALAR, bits: scalar_bits, fastscan: FASTSCAN, rotation: ROTATION, words: WORDS }
 }
 
 dense_table! {
@@ -21,4 +22,7 @@ fastscan_table! {
 }
 rotation_table! {
     => ROTATION
+}
+words_table! {
+    => WORDS
 }

@@ -12,6 +12,7 @@ use super::body::{LANES, Simd};
 use super::fastscan::{BLOCK_ROWS, Shuffle, fastscan_table};
 use super::fht::rotation_table;
 use super::portable::Words;
+use super::words::words_table;
 use super::{Table, bits_entry, dense_table};
 
 /// The levels that this CPU has, fastest first.
@@ -30,6 +31,7 @@ pub(super) fn tables() -> Vec<Table> {
             bits: if is_x86_feature_detected!("avx512vpopcntdq") { vpopcnt_bits } else { popcnt_bits },
             fastscan: AVX512_FASTSCAN,
             rotation: AVX512_ROTATION,
+            words: AVX512_WORDS,
         });
     }
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") && popcnt
@@ -40,6 +42,7 @@ pub(super) fn tables() -> Vec<Table> {
             bits: popcnt_bits,
             fastscan: AVX2_FASTSCAN,
             rotation: AVX2_ROTATION,
+            words: AVX2_WORDS,
         });
     }
     tables
@@ -76,6 +79,14 @@ rotation_table! {
 rotation_table! {
     #[target_feature(enable = "avx2,fma,f16c,popcnt")]
     => AVX2_ROTATION
+}
+words_table! {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
+    => AVX512_WORDS
+}
+words_table! {
+    #[target_feature(enable = "avx2,fma,f16c,popcnt")]
+    => AVX2_WORDS
 }
 
 /// Exists only inside this module's AVX-512 functions, so the CPU has AVX-512 F, BW, DQ and VL.

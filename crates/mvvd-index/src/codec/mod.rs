@@ -2,18 +2,20 @@
 //!
 //! | module | |
 //! |---|---|
+//! | `pq` | words for a few dimensions at a time, with a measured error |
 //! | `rabitq` | one bit a dimension after a random rotation, with an error bound |
 //! | `sq8` | a byte a dimension |
 
 use std::fmt::Debug;
 
-use mvvd_core::Result;
 use mvvd_core::kernels::Bounds;
+use mvvd_core::{Result, VectorType};
 
 use crate::options::{OptionSpec, Options};
 use crate::parts::{PartsReader, PartsWriter};
 use crate::space::{Point, Space};
 
+pub(crate) mod pq;
 pub(crate) mod rabitq;
 pub(crate) mod sq8;
 
@@ -28,7 +30,13 @@ pub(crate) trait Codec: Clone + Send + Sync + Debug + Sized {
     /// What a search knows of a query beside its tables of bits.
     type Query: Debug;
 
-    /// The codec that suits rows like those that `residuals` gives: rotated, one after the other.
+    /// `Invalid` where options do not fit the columns.
+    fn check(_options: &Options, _columns: &[VectorType]) -> Result<()> {
+        Ok(())
+    }
+
+    /// The codec that suits rows like those that `residuals` gives: rotated, one after the other. Runs on the pool it is
+    /// called from.
     fn train(options: &Options, space: &Space, residuals: impl FnOnce() -> Vec<f32>, seed: u64) -> Self;
 
     /// Writes what [`Codec::read`] reads.
@@ -36,6 +44,11 @@ pub(crate) trait Codec: Clone + Send + Sync + Debug + Sized {
 
     /// The codec that was written.
     fn read(options: &Options, space: &Space, parts: &mut PartsReader) -> Result<Self>;
+
+    /// Bytes that it takes in memory itself.
+    fn memory_bytes(&self) -> usize {
+        0
+    }
 
     /// Bytes of the codes of a block.
     fn code_bytes(&self) -> usize;

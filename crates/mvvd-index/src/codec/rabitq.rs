@@ -45,9 +45,44 @@ pub(crate) struct Factors {
     pub(crate) error: f32,
 }
 
+/// Inner products of a residual r, its centre c, and the vector y that a code stands for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Products {
+    /// |r|^2
+    pub(crate) residual: f32,
+    /// |y|^2
+    pub(crate) code: f32,
+    /// <y, r>
+    pub(crate) both: f32,
+    /// <y, c>
+    pub(crate) centre: f32,
+}
+
 impl Factors {
     /// Of a vector too long for numbers: anything is possible.
     const ANY: Self = Self { add: 0.0, scale: 0.0, error: f32::INFINITY };
+
+    /// Of a code, where the cosine between its error and a v has the standard deviation `spread`.
+    pub(crate) fn of(form: Form, products: &Products, spread: f32) -> Self {
+        let &Products { residual, code, both, centre } = products;
+        let (f, deviation) = if residual == 0.0 {
+            // A residual of nothing has no direction: the centre is the vector.
+            (0.0, 0.0)
+        } else if both <= 0.0 {
+            // A code that points away tells nothing: <r, v> is anything up to |r| |v|.
+            (0.0, residual.sqrt())
+        } else {
+            let f = residual / both;
+            // Times |r - f y|, which is at right angles to r.
+            (f, spread * (residual - 2.0 * f * both + f * f * code).max(0.0).sqrt())
+        };
+        let factors = match form {
+            Form::Squared => Self { add: residual + 2.0 * f * centre, scale: -2.0 * f, error: 2.0 * deviation },
+            Form::Dot => Self { add: 0.0, scale: -f, error: deviation },
+        };
+        let finite = factors.add.is_finite() && factors.scale.is_finite() && factors.error.is_finite();
+        if finite { factors } else { Self::ANY }
+    }
 
     /// Writes them where [`kernels::add_bounds`] expects those of `row`.
     pub(crate) fn put(self, row: usize, factors: &mut [f32]) {
@@ -74,20 +109,9 @@ pub(crate) fn encode(form: Form, residual: &[f32], centre: &[f32], bits: &mut [u
         *byte = code;
     }
     let sum = |sums: [f32; 8]| sums.iter().sum::<f32>();
-    factors(form, residual.len(), sum(squares), sum(absolutes), sum(of_centre))
-}
-
-/// From |r|^2, the inner product of r and the code's vector, and that of c and the code's vector.
-fn factors(form: Form, dims: usize, squares: f32, with_code: f32, of_centre: f32) -> Factors {
-    // A residual of nothing has no direction: the centre is the vector.
-    let f = if squares == 0.0 { 0.0 } else { squares / with_code };
-    let deviation = ((dims as f32 * f * f - squares).max(0.0) / (dims as f32 - 1.0)).sqrt();
-    let factors = match form {
-        Form::Squared => Factors { add: squares + 2.0 * f * of_centre, scale: -2.0 * f, error: 2.0 * deviation },
-        Form::Dot => Factors { add: 0.0, scale: -f, error: deviation },
-    };
-    let finite = factors.add.is_finite() && factors.scale.is_finite() && factors.error.is_finite();
-    if finite { factors } else { Factors::ANY }
+    let dims = residual.len() as f32;
+    let products = Products { residual: sum(squares), code: dims, both: sum(absolutes), centre: sum(of_centre) };
+    Factors::of(form, &products, (dims - 1.0).sqrt().recip())
 }
 
 /// A rotated query as tables for [`kernels::fastscan`] over codes of one bit.

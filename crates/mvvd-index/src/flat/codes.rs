@@ -16,7 +16,7 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Ordinal, Result};
 use rayon::prelude::*;
 
-use crate::codec::sq8::{Factors, Sq8};
+use crate::codec::sq8::Sq8;
 use crate::kind::Build;
 use crate::parts::{PartsReader, PartsWriter, corrupt};
 use crate::vectors::Vectors;
@@ -34,6 +34,8 @@ pub(super) struct Codes {
     pub(super) steps: ScalarBuffer<f32>,
     pub(super) lengths: ScalarBuffer<f32>,
     pub(super) errors: ScalarBuffer<f32>,
+    /// Number of rows that have a code.
+    pub(super) coded: usize,
 }
 
 impl Codes {
@@ -47,7 +49,7 @@ impl Codes {
         // Without codes there is nothing to tell of a row.
         let told = if dims == 0 { 0 } else { rows };
         let bytes = rows.checked_mul(dims).ok_or_else(|| corrupt("a length is too large"))?;
-        let codes = Self {
+        let mut codes = Self {
             rows,
             dims,
             centre: parts.array(dims)?,
@@ -55,7 +57,9 @@ impl Codes {
             steps: parts.array(told)?,
             lengths: parts.array(told)?,
             errors: parts.array(told)?,
+            coded: 0,
         };
+        codes.coded = codes.errors.iter().filter(|error| error.is_finite()).count();
         parts.finish()?;
         let positive = |values: &[f32]| values.iter().all(|value| value.is_finite() && *value >= 0.0);
         let numbers =
@@ -117,7 +121,8 @@ pub(super) fn build(metric: Metric, column: &Vectors<'_>, old: Option<&Codes>, b
         (build.progress)(0.3);
         let first = old.map_or(0, |old| old.rows);
         let mut codes = vec![0; (rows - first) * dims];
-        let told: Vec<Vec<(Factors, f32)>> = codes
+        // Step, length and error of each row.
+        let told: Vec<Vec<[f32; 3]>> = codes
             .par_chunks_mut(CHUNK * dims)
             .enumerate()
             .map(|(i, codes)| {
@@ -127,10 +132,11 @@ pub(super) fn build(metric: Metric, column: &Vectors<'_>, old: Option<&Codes>, b
                 let told = codes.chunks_exact_mut(dims).zip(start..).map(|(code, ordinal)| {
                     match row(metric, column, ordinal, &mut values) {
                         true => {
-                            let factors = sq8.encode(&values, code);
-                            (factors, error(&sq8, &values, code, factors))
+                            let step = sq8.encode(&values, code).scale;
+                            let (length, error) = length_and_error(&sq8, &values, code, step);
+                            [step, length, error]
                         }
-                        false => (Factors::default(), f32::INFINITY),
+                        false => [0.0, 0.0, f32::INFINITY],
                     }
                 });
                 Ok(told.collect())
@@ -138,8 +144,8 @@ pub(super) fn build(metric: Metric, column: &Vectors<'_>, old: Option<&Codes>, b
             .collect::<Result<_>>()?;
         (build.progress)(0.9);
         let of_old = |floats: fn(&Codes) -> &ScalarBuffer<f32>| old.map_or(&[][..], |old| &floats(old)[..]);
-        let joined = |old: &[f32], new: &dyn Fn(&(Factors, f32)) -> f32| -> Vec<f32> {
-            old.iter().copied().chain(told.iter().flatten().map(new)).collect()
+        let joined = |old: &[f32], new: usize| -> Vec<f32> {
+            old.iter().copied().chain(told.iter().flatten().map(|told| told[new])).collect()
         };
         let mut parts = PartsWriter::default();
         parts.number(rows as u64);
@@ -147,9 +153,9 @@ pub(super) fn build(metric: Metric, column: &Vectors<'_>, old: Option<&Codes>, b
         parts.array(sq8.centre());
         parts.array(old.map_or(&[][..], |old| &old.codes));
         parts.append(&codes);
-        parts.array(&joined(of_old(|old| &old.steps), &|told| told.0.scale));
-        parts.array(&joined(of_old(|old| &old.lengths), &|told| told.0.square.sqrt()));
-        parts.array(&joined(of_old(|old| &old.errors), &|told| told.1));
+        parts.array(&joined(of_old(|old| &old.steps), 0));
+        parts.array(&joined(of_old(|old| &old.lengths), 1));
+        parts.array(&joined(of_old(|old| &old.errors), 2));
         (build.progress)(1.0);
         Ok(parts.finish())
     })
@@ -176,15 +182,14 @@ fn centre(metric: Metric, column: &Vectors<'_>) -> Vec<f32> {
     (0..dims).map(|i| (sums.iter().map(|sum| sum.0[i]).sum::<f64>() / count) as f32).collect()
 }
 
-/// How far a code is from its row, rounded up.
-fn error(sq8: &Sq8, row: &[f32], code: &[u8], factors: Factors) -> f32 {
-    let step = f64::from(factors.scale);
-    let square: f64 = row
-        .iter()
-        .zip(sq8.centre())
-        .zip(code)
-        .map(|((&x, &c), &byte)| f64::from(x) - f64::from(c) - step * f64::from(i16::from(byte) - 128))
-        .map(|error| error * error)
-        .sum();
-    (square.sqrt() * (1.0 + 1e-6)) as f32
+/// How long a code is, and how far it is from its row, rounded up. In f64: squares of small numbers are none in f32.
+fn length_and_error(sq8: &Sq8, row: &[f32], code: &[u8], step: f32) -> (f32, f32) {
+    let (mut units, mut square) = (0_i64, 0.0_f64);
+    for ((&x, &c), &byte) in row.iter().zip(sq8.centre()).zip(code) {
+        let unit = i64::from(byte) - 128;
+        units += unit * unit;
+        let error = f64::from(x) - f64::from(c) - f64::from(step) * unit as f64;
+        square += error * error;
+    }
+    ((f64::from(step) * (units as f64).sqrt()) as f32, (square.sqrt() * (1.0 + 1e-6)) as f32)
 }

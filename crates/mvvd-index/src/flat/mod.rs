@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 use arrow::buffer::Buffer;
 use mvvd_core::metric::Metric;
-use mvvd_core::{Error, Result, VectorKind, VectorType};
+use mvvd_core::{Error, Ordinal, Result, VectorKind, VectorType};
 
 use crate::exact;
-use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
+use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex, without_codes};
 use crate::options::OptionSpec;
-use crate::request::{Hit, Request};
+use crate::request::{Effort, Hit, Request, Term};
 use crate::vectors::Vectors;
 use codes::Codes;
 
@@ -96,6 +96,10 @@ impl VectorIndex for Flat {
         self.codes.rows
     }
 
+    fn findable(&self, _: usize) -> Option<usize> {
+        (self.codes.dims > 0).then_some(self.codes.coded)
+    }
+
     fn memory_bytes(&self) -> usize {
         self.codes.memory_bytes()
     }
@@ -114,6 +118,15 @@ impl VectorIndex for Flat {
             0 => Box::new(exact::cursor(columns, self.codes.rows, request)),
             _ => scan::cursor(&self.codes, columns, request),
         })
+    }
+
+    fn estimates(&self, columns: &[Vectors<'_>], term: &Term, ordinals: &[Ordinal]) -> Result<Vec<f64>> {
+        let request = Request { terms: std::slice::from_ref(term), k: 1, filter: None, effort: Effort::default() };
+        request.single_term(self.metric)?;
+        match self.codes.dims {
+            0 => Err(without_codes()),
+            _ => Ok(scan::estimates(&self.codes, &columns[0], &request, ordinals)),
+        }
     }
 
     fn extended(&self, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Option<Vec<u8>>> {

@@ -33,7 +33,7 @@ const ROUNDING: f64 = 8.0 * f32::EPSILON as f64;
 
 /// The `k` nearest rows.
 pub(super) fn search(codes: &Codes, columns: &[Vectors<'_>], request: &Request<'_>) -> Vec<Hit> {
-    let few = request.filter.map_or(codes.rows, Filter::count) < CODES_WORTH.max(2 * request.k);
+    let few = request.filter.map_or(codes.rows, Filter::count) < CODES_WORTH.max(request.k.saturating_mul(2));
     let candidates = if few { None } else { candidates(codes, &columns[0], request) };
     match candidates {
         Some(candidates) => refine::nearest(columns, request, refine::by_bound(candidates)),
@@ -66,6 +66,32 @@ pub(super) fn cursor<'a>(codes: &Codes, columns: &'a [Vectors<'a>], request: &'a
         scan.collect(block, &mut best, |ordinal| may_be_found(request, &columns[0], ordinal), &mut all);
     });
     Box::new(Refined::new(columns, request, refine::by_bound(scan.to_hits(&all))))
+}
+
+/// What the codes say of the distances of the rows at `ordinals`, which ascend; NaN for NULL, and where the query has no
+/// bounds.
+pub(super) fn estimates(codes: &Codes, column: &Vectors<'_>, request: &Request<'_>, ordinals: &[Ordinal]) -> Vec<f64> {
+    let mut estimates = vec![f64::NAN; ordinals.len()];
+    let Some(scan) = Scan::new(codes, request) else { return estimates };
+    let known = ordinals.partition_point(|&ordinal| (ordinal as usize) < codes.rows);
+    let filter = Filter::of_ordinals(codes.rows, ordinals[..known].iter().copied());
+    let mut at = 0;
+    scan.each_block(Some(&filter), |block| {
+        for i in 0..block.steps.len() {
+            let ordinal = match block.rows {
+                Rows::From(start) => (start + i) as Ordinal,
+                Rows::At(ordinals) => ordinals[i],
+            };
+            if ordinals.get(at) == Some(&ordinal) {
+                if column.is_valid(ordinal) {
+                    let (low, high) = scan.bounds(block, i);
+                    estimates[at] = scan.distance((low + high) / 2.0);
+                }
+                at += 1;
+            }
+        }
+    });
+    estimates
 }
 
 fn may_be_found(request: &Request<'_>, column: &Vectors<'_>, ordinal: Ordinal) -> bool {
@@ -295,17 +321,21 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn to_hits(&self, candidates: &[(Ordinal, f32)]) -> Vec<Hit> {
-        let distance = |low: f32| {
-            let low = f64::from(low);
-            match self.metric {
-                Metric::Dot => low,
-                Metric::L2Squared => low.max(0.0) * low.max(0.0),
-                Metric::Cosine => low.max(0.0) * low.max(0.0) / 2.0,
-                _ => low.max(0.0),
+    /// The weighted distance of rows that are so far apart in the space, or have this negated product.
+    fn distance(&self, found: f32) -> f64 {
+        let found = f64::from(found);
+        let square = found.max(0.0) * found.max(0.0);
+        self.weight
+            * match self.metric {
+                Metric::Dot => found,
+                Metric::L2Squared => square,
+                Metric::Cosine => square / 2.0,
+                _ => found.max(0.0),
             }
-        };
-        candidates.iter().map(|&(ordinal, low)| Hit { distance: self.weight * distance(low), ordinal }).collect()
+    }
+
+    fn to_hits(&self, candidates: &[(Ordinal, f32)]) -> Vec<Hit> {
+        candidates.iter().map(|&(ordinal, low)| Hit { distance: self.distance(low), ordinal }).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use super::index::{Entries, Hnsw, Upper};
 use super::insert::Inserter;
 use super::layout::{Codes, Records, Shape};
 use super::space::{Coded, Raw, Space};
-use crate::calibrate::{Curve, Sample};
+use crate::calibrate::{Curve, K, Sample};
 use crate::codec::rabitq::{self, Form};
 use crate::codec::sq8::{self, Sq8};
 use crate::euclid::Euclid;
@@ -27,6 +27,8 @@ use crate::vectors::Vectors;
 const MEAN_CHUNK: usize = 4096;
 /// Nodes between two looks at whether to go on.
 const CHECK_EVERY: u32 = 64;
+/// Tells the random numbers of the order of insertion from others of the same seed.
+const ORDER: u64 = 0x0dde_5ced;
 /// Efforts whose recall is measured.
 const LADDER: [usize; 14] = [10, 15, 20, 30, 40, 60, 80, 120, 160, 240, 320, 480, 640, 1000];
 
@@ -149,18 +151,22 @@ impl Draft {
     }
 
     fn insert_by<S: Space>(&self, space: &S, start: u32, build: &Build<'_>) -> Result<()> {
-        // Each thread takes the next node: they go in in order, and one thread alone gives the same graph every time.
-        let next = AtomicU32::new(start);
+        // In an order of their own: where neighbours in the table are neighbours in space, as sorted keys often make them,
+        // early nodes would never be linked across clusters. One thread alone gives the same graph every time.
+        let mut order: Vec<u32> = (start..self.nodes()).collect();
+        let mut random = Random::new(self.seed ^ ORDER);
+        for i in 1..order.len() {
+            order.swap(i, random.below(i + 1));
+        }
+        let next = AtomicU32::new(0);
         let results = build.pool.broadcast(|_| {
             let mut inserter = Inserter::new(space, &self.graph, self.settings.ef_construction);
             loop {
-                let node = next.fetch_add(1, Ordering::Relaxed);
-                if node >= self.nodes() {
-                    return Ok(());
-                }
-                if node.is_multiple_of(CHECK_EVERY) {
+                let done = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&node) = order.get(done as usize) else { return Ok(()) };
+                if done.is_multiple_of(CHECK_EVERY) {
                     build.check()?;
-                    (build.progress)(0.8 * node as f32 / self.nodes() as f32);
+                    (build.progress)(0.8 * done as f32 / order.len() as f32);
                 }
                 if node != self.entry {
                     inserter.insert(node, self.entry);
@@ -178,11 +184,12 @@ impl Draft {
         let padded = rotation.as_ref().map_or(0, Rotation::padded);
         let shape = Shape { codes, degree: self.settings.degree(), dims, padded };
         let mut bytes = MutableBuffer::from_len_zeroed(self.ordinals.len() * shape.stride());
-        let rotated = rotation.as_ref().map(|rotation| self.rotated(column, rotation)).unwrap_or_default();
-        build.check()?;
-        bytes.as_slice_mut().par_chunks_mut(shape.stride()).enumerate().for_each_init(
+        let rotated = rotation.as_ref().map(|rotation| self.rotated(column, rotation, build)).transpose()?;
+        let rotated = rotated.unwrap_or_default();
+        bytes.as_slice_mut().par_chunks_mut(shape.stride()).enumerate().try_for_each_init(
             || (Vec::new(), self.coding.as_ref().map(|coding| Filler::new(coding.space(), &self.graph))),
-            |(links, filler), (node, record)| {
+            |(links, filler), (node, record)| -> Result<()> {
+                build.check()?;
                 self.graph.read(node as u32, 0, links);
                 if let (Codes::RaBitQ, Some(filler)) = (codes, filler) {
                     filler.fill(node as u32, links);
@@ -197,9 +204,9 @@ impl Draft {
                     let (factors, codes) = shape.block_mut(record, block);
                     code_block(links, &rotated, centre, factors, codes);
                 }
+                Ok(())
             },
-        );
-        build.check()?;
+        )?;
         (build.progress)(0.9);
         let entries = rotation.as_ref().map(|_| self.entries(&rotated, padded, shape)).unwrap_or_default();
         drop(rotated);
@@ -217,29 +224,31 @@ impl Draft {
             upper,
             entries,
         );
-        let sample = Sample::of(hnsw.settings.metric, *column, build)?;
-        hnsw.curve = Curve::measure(LADDER, &sample, |ef, query| {
+        let sample = Sample::of(hnsw.settings.metric, &[*column], &[&[0]], K, build)?;
+        hnsw.curve = Curve::measure(LADDER, &sample, K, |ef, query| {
             build.check()?;
-            hnsw.search_with(column, &query.terms[0].query, crate::calibrate::K, ef)
+            hnsw.search_with(column, &query.terms[0], K, ef)
         })?;
         (build.progress)(1.0);
         Ok(hnsw)
     }
 
     /// The images of all nodes without the centre, rotated.
-    fn rotated(&self, column: &Vectors<'_>, rotation: &Rotation) -> Vec<f32> {
+    fn rotated(&self, column: &Vectors<'_>, rotation: &Rotation, build: &Build<'_>) -> Result<Vec<f32>> {
         let coding = self.coding.as_ref().expect("RaBitQ codes are over a Euclidean space");
         let (padded, dims) = (rotation.padded(), coding.sq8.dims());
         let mut rotated = vec![0.0; self.ordinals.len() * padded];
-        rotated.par_chunks_mut(padded).zip(&self.ordinals).for_each_init(
+        rotated.par_chunks_mut(padded).zip(&self.ordinals).try_for_each_init(
             || vec![0.0; dims],
-            |image, (out, &ordinal)| {
+            |image, (out, &ordinal)| -> Result<()> {
+                build.check()?;
                 coding.euclid.row(column, ordinal, image);
                 image.iter_mut().zip(coding.sq8.centre()).for_each(|(x, c)| *x -= c);
                 rotation.rotate(image, out);
+                Ok(())
             },
-        );
-        rotated
+        )?;
+        Ok(rotated)
     }
 
     /// Where searches start: nodes of the highest levels, coded around the centre.

@@ -23,7 +23,7 @@ pub(super) fn open<'a>(
     term: &'a Term,
 ) -> Result<Box<dyn Cursor + 'a>> {
     let ef = index.ef(request);
-    let few = request.filter.is_some_and(|filter| index.scans(filter, ef, request.k));
+    let few = request.filter.is_some_and(|filter| index.scans(Some(filter), index.filtered_ef(filter, ef)));
     let mut coded = Coded::default();
     let walks = match (index.settings.codes, &term.query) {
         (Codes::None, _) => true,
@@ -68,22 +68,29 @@ struct State {
 
 impl Cursor for Walk<'_> {
     fn next(&mut self, count: usize) -> Result<Vec<Hit>> {
-        let wanted = count.saturating_add(self.ef);
-        let (index, request, state) = (self.index, self.request, &mut self.state);
-        match index.settings.codes {
-            Codes::RaBitQ => walk(index, ByEstimates { index, query: &self.coded }, request.filter, state, wanted),
-            Codes::Sq8 => walk(index, ByCodes { index, query: &self.coded }, request.filter, state, wanted),
-            Codes::None => {
-                let guide = ByVectors { index, vectors: &self.columns[0], query: &self.term.query };
-                walk(index, guide, request.filter, state, wanted);
+        let mut hits = Vec::new();
+        loop {
+            let missing = count - hits.len();
+            let wanted = missing.saturating_add(self.ef);
+            let (index, request, state) = (self.index, self.request, &mut self.state);
+            match index.settings.codes {
+                Codes::RaBitQ => walk(index, ByEstimates { index, query: &self.coded }, request.filter, state, wanted),
+                Codes::Sq8 => walk(index, ByCodes { index, query: &self.coded }, request.filter, state, wanted),
+                Codes::None => {
+                    let guide = ByVectors { index, vectors: &self.columns[0], query: &self.term.query };
+                    walk(index, guide, request.filter, state, wanted);
+                }
+            }
+            hits.extend(self.found(missing));
+            // Distances that turned out to be NaN leave places, as long as the walk can go on.
+            if hits.len() == count || self.state.ahead.is_empty() && self.state.found.is_empty() {
+                break;
             }
         }
-        let mut hits = self.found(count);
         if hits.len() < count {
-            let more = self.rest().next(count - hits.len())?;
-            hits.extend(more);
-            hits.sort_unstable();
+            hits.extend(self.rest().next(count - hits.len())?);
         }
+        hits.sort_unstable();
         Ok(hits)
     }
 }

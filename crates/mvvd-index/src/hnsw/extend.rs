@@ -17,6 +17,9 @@ pub(super) fn extended(index: &Hnsw, column: &Vectors<'_>, build: &Build<'_>) ->
     if column.len() - index.rows > GROWTH_MAX * index.nodes() {
         return Ok(None);
     }
+    if index.nodes() == 0 {
+        return Ok(None);
+    }
     build.pool.install(|| {
         let euclid = index.coding.as_ref().map(|(euclid, _)| euclid);
         let old = index.nodes();

@@ -58,6 +58,11 @@ impl Graph {
         }
     }
 
+    /// Most links of a node on a level.
+    pub(super) fn room(&self, level: u8) -> usize {
+        if level == 0 { self.degree } else { self.m }
+    }
+
     /// Copies the links of a node.
     pub(super) fn read(&self, node: u32, level: u8, out: &mut Vec<u32>) {
         out.clear();

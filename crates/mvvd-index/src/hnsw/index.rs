@@ -4,26 +4,26 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow::buffer::{Buffer, ScalarBuffer};
 use mvvd_core::kernels::BLOCK_ROWS;
-use mvvd_core::{Error, Ordinal, Result};
+use mvvd_core::{Ordinal, Result};
 
 use super::graph::upper_starts;
-use super::guide::Scratch;
+use super::guide::{ByCodes, Coded, Distances, Scratch};
 use super::layout::{Codes, Records};
 use super::{NONE, Settings, cursor, extend};
 use crate::calibrate::Curve;
 use crate::codec::sq8::Sq8;
 use crate::euclid::Euclid;
-use crate::kind::{Build, Cursor, VectorIndex};
-use crate::request::{Hit, Request, Term};
+use crate::kind::{Build, Cursor, VectorIndex, without_codes};
+use crate::request::{Effort, Hit, Query, Request, Term};
 use crate::rotate::Rotation;
 use crate::vectors::Vectors;
 
 /// Scratches that are kept for later searches.
 const SCRATCHES_MAX: usize = 16;
 /// The recall that is aimed for where nothing is said.
-const RECALL: f32 = 0.96;
-/// Candidates at least, where nothing is said.
-const EF_MIN: usize = 40;
+const RECALL: f32 = 0.95;
+/// Candidates where nothing was measured.
+const EF: usize = 40;
 
 /// A graph over the rows of a column.
 #[derive(Debug)]
@@ -119,13 +119,13 @@ impl Hnsw {
     pub(super) fn ef(&self, request: &Request<'_>) -> usize {
         let effort = request.effort;
         let measured = |target: f32| self.curve.effort(target);
-        // Recall was measured for few rows; for many, some lie beyond the way to the nearest.
-        let ef = match (effort.ef_search, effort.recall_target) {
-            (Some(ef), _) => return ef.max(request.k),
-            (None, Some(target)) => measured(target).unwrap_or(EF_MIN),
-            (None, None) => measured(RECALL).unwrap_or(EF_MIN).max(EF_MIN),
-        };
-        ef.max(request.k.saturating_mul(4))
+        if let Some(ef) = effort.ef_search {
+            return ef.max(request.k);
+        }
+        let ef = measured(effort.recall_target.unwrap_or(RECALL)).unwrap_or(EF);
+        // Recall was measured for few rows; for many, some lie beyond the way to the nearest. Estimates lead less straight.
+        let for_each = if self.settings.codes == Codes::RaBitQ { 6 } else { 4 };
+        ef.max(request.k.saturating_mul(for_each))
     }
 
     /// Lends what a search needs in memory.
@@ -140,23 +140,15 @@ impl Hnsw {
             scratches.push(scratch);
         }
     }
-
-    /// The one term of a request that this index serves.
-    fn term<'a>(&self, request: &Request<'a>) -> Result<&'a Term> {
-        match request.terms {
-            [term] if term.metric == self.settings.metric && term.column == 0 && term.weight > 0.0 => Ok(term),
-            [term] if term.metric != self.settings.metric => Err(Error::unsupported(format!(
-                "the index is built for {}, not for {}",
-                self.settings.metric, term.metric
-            ))),
-            _ => Err(Error::unsupported("an index of type hnsw serves one distance with a weight above 0")),
-        }
-    }
 }
 
 impl VectorIndex for Hnsw {
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn findable(&self, _: usize) -> Option<usize> {
+        Some(self.nodes())
     }
 
     fn memory_bytes(&self) -> usize {
@@ -166,17 +158,35 @@ impl VectorIndex for Hnsw {
     }
 
     fn search(&self, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
-        let term = self.term(request)?;
-        let mut hits = self.nearest(columns, request, &term.query)?;
-        if term.weight != 1.0 {
-            hits.iter_mut().for_each(|hit| hit.distance *= f64::from(term.weight));
-        }
-        Ok(hits)
+        let term = request.single_term(self.settings.metric)?;
+        self.nearest(columns, request, term)
     }
 
     fn cursor<'a>(&'a self, columns: &'a [Vectors<'a>], request: &'a Request<'a>) -> Result<Box<dyn Cursor + 'a>> {
-        let term = self.term(request)?;
+        let term = request.single_term(self.settings.metric)?;
         cursor::open(self, columns, request, term)
+    }
+
+    fn estimates(&self, _: &[Vectors<'_>], term: &Term, ordinals: &[Ordinal]) -> Result<Vec<f64>> {
+        let request = Request { terms: std::slice::from_ref(term), k: 1, filter: None, effort: Effort::default() };
+        request.single_term(self.settings.metric)?;
+        let (Some((euclid, _)), Query::Dense(query)) = (&self.coding, &term.query) else {
+            return Err(without_codes());
+        };
+        let mut estimates = vec![f64::NAN; ordinals.len()];
+        let mut coded = Coded::default();
+        if !coded.set(self, query) {
+            return Ok(estimates);
+        }
+        let found = ordinals.iter().enumerate();
+        let found = found.filter_map(|(i, row)| Some((i, self.ordinals.binary_search(row).ok()? as u32)));
+        let (places, nodes): (Vec<usize>, Vec<u32>) = found.unzip();
+        let mut squares = vec![0.0; nodes.len()];
+        ByCodes { index: self, query: &coded }.distances(&nodes, &mut squares);
+        for (place, square) in places.into_iter().zip(squares) {
+            estimates[place] = f64::from(term.weight) * euclid.distance(square, query);
+        }
+        Ok(estimates)
     }
 
     fn extended(&self, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Option<Vec<u8>>> {

@@ -19,6 +19,8 @@ pub(super) struct Inserter<'a, S: Space> {
     distances: Vec<f32>,
     near: Vec<(f32, u32)>,
     chosen: Vec<u32>,
+    /// Level, distance and node of each new link.
+    of_levels: Vec<(u8, f32, u32)>,
 }
 
 impl<'a, S: Space> Inserter<'a, S> {
@@ -36,6 +38,7 @@ impl<'a, S: Space> Inserter<'a, S> {
             distances: Vec::new(),
             near: Vec::new(),
             chosen: Vec::new(),
+            of_levels: Vec::new(),
         }
     }
 
@@ -50,20 +53,24 @@ impl<'a, S: Space> Inserter<'a, S> {
         }
         self.near.clear();
         self.near.push(start);
+        let mut links = std::mem::take(&mut self.of_levels);
+        links.clear();
         for level in (0..=level).rev() {
             self.search(level);
             let mut near = std::mem::take(&mut self.near);
             self.choose(&near, graph.m);
-            let chosen = std::mem::take(&mut self.chosen);
-            graph.write(node, level, &chosen);
-            for &to in &chosen {
+            for &to in &self.chosen {
                 let distance = near.iter().find(|found| found.1 == to).map_or(0.0, |found| found.0);
-                self.link_back(to, node, distance, level);
+                links.push((level, distance, to));
             }
-            self.chosen = chosen;
             near.truncate(self.ef);
             self.near = near;
         }
+        // Written from the lowest level up: who comes to the node on one level finds its links on those below.
+        for links in links.chunk_by(|a, b| a.0 == b.0).rev() {
+            self.link(node, links);
+        }
+        self.of_levels = links;
     }
 
     fn distance(&self, node: u32) -> f32 {
@@ -111,7 +118,7 @@ impl<'a, S: Space> Inserter<'a, S> {
             let limit = self.beam.limit();
             for (&distance, &link) in self.distances.iter().zip(&self.fresh) {
                 if distance < limit {
-                    self.beam.push(distance, link);
+                    self.beam.offer(distance, link);
                 }
             }
         }
@@ -152,6 +159,24 @@ impl<'a, S: Space> Inserter<'a, S> {
         }
     }
 
+    /// Gives `node` new links on one level, beside those that others gave it meanwhile, and links them back.
+    fn link(&mut self, node: u32, links: &[(u8, f32, u32)]) {
+        let (graph, level) = (self.graph, links[0].0);
+        {
+            let _guard = graph.lock(node);
+            graph.read(node, level, &mut self.links);
+            self.chosen.clear();
+            self.chosen.extend(links.iter().map(|&(.., to)| to));
+            let chosen = self.chosen.len();
+            self.chosen.extend(self.links.iter().filter(|to| !links.iter().any(|(.., new)| new == *to)));
+            self.chosen.truncate(graph.room(level).max(chosen));
+            graph.write(node, level, &self.chosen);
+        }
+        for &(_, distance, to) in links {
+            self.link_back(to, node, distance, level);
+        }
+    }
+
     /// Links `from` to `to`, which drops links that the new one makes needless if it has no place left.
     fn link_back(&mut self, from: u32, to: u32, distance: f32, level: u8) {
         let (graph, space) = (self.graph, self.space);
@@ -160,7 +185,7 @@ impl<'a, S: Space> Inserter<'a, S> {
         if self.links.contains(&to) {
             return;
         }
-        let room = if level == 0 { graph.degree } else { graph.m };
+        let room = graph.room(level);
         if self.links.len() < room {
             self.links.push(to);
             graph.write(from, level, &self.links);

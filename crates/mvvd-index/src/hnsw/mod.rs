@@ -9,13 +9,14 @@
 //! | `index` | an index that is open |
 //! | `guide` | how a search sees the graph: estimates, codes or vectors |
 //! | `beam` | which nodes come next |
-//! | `search`, `cursor` | the k nearest, with and without a filter, and all rows in turn |
+//! | `search`, `filtered`, `cursor` | the k nearest, those of some rows only, and all rows in turn |
 
 mod beam;
 mod build;
 mod cursor;
 mod extend;
 mod fill;
+mod filtered;
 mod format;
 mod graph;
 mod guide;

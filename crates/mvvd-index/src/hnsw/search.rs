@@ -2,6 +2,7 @@
 
 use mvvd_core::{Ordinal, Result};
 
+use super::filtered::{self, Passing};
 use super::guide::{ByCodes, ByEstimates, ByVectors, Guide, Scratch};
 use super::index::Hnsw;
 use super::layout::Codes;
@@ -11,96 +12,98 @@ use crate::request::{Effort, Hit, Query, Request, Term};
 use crate::vectors::Vectors;
 
 /// What a walk through the graph should find.
-pub(super) struct Wanted<'a> {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
     /// Candidates that lead the way.
     pub(super) ef: usize,
     /// Rows that are kept to be measured exactly.
     pub(super) keep: usize,
-    pub(super) filter: Option<&'a Filter>,
 }
 
 impl Hnsw {
-    /// The nearest rows of a request, whose one term has this query and any weight.
-    pub(super) fn nearest(&self, columns: &[Vectors<'_>], request: &Request<'_>, query: &Query) -> Result<Vec<Hit>> {
+    /// The nearest rows of a request, whose one term is `term`.
+    pub(super) fn nearest(&self, columns: &[Vectors<'_>], request: &Request<'_>, term: &Term) -> Result<Vec<Hit>> {
         let ef = self.ef(request);
-        self.find(&columns[0], query, request.k, ef, request.filter)
+        self.find(&columns[0], term, request.k, ef, request.filter)
     }
 
     /// The `k` nearest rows with a given effort.
-    pub(super) fn search_with(&self, column: &Vectors<'_>, query: &Query, k: usize, ef: usize) -> Result<Vec<Hit>> {
-        self.find(column, query, k, ef, None)
+    pub(super) fn search_with(&self, column: &Vectors<'_>, term: &Term, k: usize, ef: usize) -> Result<Vec<Hit>> {
+        self.find(column, term, k, ef, None)
     }
 
     fn find(
         &self,
         column: &Vectors<'_>,
-        query: &Query,
+        term: &Term,
         k: usize,
         ef: usize,
         filter: Option<&Filter>,
     ) -> Result<Vec<Hit>> {
-        let most = filter.map_or(self.rows, Filter::count);
-        if most == 0 {
-            return Ok(Vec::new());
+        let filter = filter.filter(|filter| filter.count() < self.rows);
+        let most = filter.map_or(self.nodes(), Filter::count);
+        let wanted = Wanted { ef, keep: k.saturating_add(k / 2).saturating_add(8) };
+        if most <= wanted.keep {
+            return Ok(self.measure_all(column, term, k, filter));
         }
-        if filter.is_some_and(|filter| self.scans(filter, ef, k)) || self.nodes() <= k {
-            return Ok(self.scan(column, query, k, filter));
-        }
-        let ef = match filter {
-            None => ef,
-            Some(filter) => self.filtered_ef(filter, ef),
-        };
-        let wanted = Wanted { ef, keep: k + k / 2 + 8, filter };
         let mut scratch = self.scratch();
-        let walked = self.walk(column, query, &wanted, &mut scratch);
+        let walked = self.propose(column, &term.query, &wanted, filter, &mut scratch);
         let ordinals: Vec<Ordinal> = scratch.found.nodes().map(|(_, node)| self.ordinals[node as usize]).collect();
         self.give_back(scratch);
-        if !walked || ordinals.len() < k.min(most) {
-            // No form of this query, or not enough that the graph reaches.
-            return Ok(self.scan(column, query, k, filter));
-        }
         let mut distances = vec![0.0; ordinals.len()];
-        column.distances(self.settings.metric, query, &ordinals, &mut distances);
-        let hits = ordinals.into_iter().zip(distances).map(|(ordinal, distance)| Hit { distance, ordinal });
+        column.distances(term.metric, &term.query, &ordinals, &mut distances);
+        let weight = f64::from(term.weight);
+        let hits = ordinals.into_iter().zip(distances);
+        let hits = hits.map(|(ordinal, distance)| Hit { distance: weight * distance, ordinal });
         let mut hits: Vec<Hit> = hits.filter(|hit| !hit.distance.is_nan()).collect();
+        if !walked || hits.len() < k.min(most) {
+            // No form of this query, or not enough that the graph reaches.
+            return Ok(self.measure_all(column, term, k, filter));
+        }
         hits.sort_unstable();
         hits.truncate(k);
         Ok(hits)
     }
 
-    /// Measures every row that may be found.
-    pub(super) fn scan(&self, column: &Vectors<'_>, query: &Query, k: usize, filter: Option<&Filter>) -> Vec<Hit> {
-        let terms = [Term { column: 0, metric: self.settings.metric, query: query.clone(), weight: 1.0 }];
-        let request = Request { terms: &terms, k, filter, effort: Effort::default() };
+    /// The exact answer, by the vectors of every row that may be found.
+    fn measure_all(&self, column: &Vectors<'_>, term: &Term, k: usize, filter: Option<&Filter>) -> Vec<Hit> {
+        let request = Request { terms: std::slice::from_ref(term), k, filter, effort: Effort::default() };
         exact::search(&[*column], self.rows, &request)
     }
 
-    /// Whether measuring all rows that may be found costs less than a walk.
-    pub(super) fn scans(&self, filter: &Filter, ef: usize, k: usize) -> bool {
-        filter.count() <= (ef * 16).max(4 * k)
-    }
-
-    /// Candidates that lead the way to enough rows that may be found.
-    fn filtered_ef(&self, filter: &Filter, ef: usize) -> usize {
-        let share = filter.count() as f64 / self.rows as f64;
-        (ef as f64 / share.max(1e-3).sqrt()) as usize
-    }
-
     /// Leaves the nearest nodes in `scratch.found`; false if the query has no form for codes.
-    fn walk(&self, column: &Vectors<'_>, query: &Query, wanted: &Wanted<'_>, scratch: &mut Scratch) -> bool {
+    fn propose(
+        &self,
+        column: &Vectors<'_>,
+        query: &Query,
+        wanted: &Wanted,
+        filter: Option<&Filter>,
+        scratch: &mut Scratch,
+    ) -> bool {
         match (self.settings.codes, query) {
             (Codes::None, _) => {
                 let guide = ByVectors { index: self, vectors: column, query };
-                best_first(self, guide, wanted, scratch);
+                match filter {
+                    None => best_first(self, guide, wanted, Passing::new(self, None), scratch),
+                    Some(filter) => filtered::search(self, guide, filter, wanted, scratch),
+                }
             }
             (codes, Query::Dense(values)) => {
                 let mut coded = std::mem::take(&mut scratch.query);
                 if !coded.set(self, values) {
                     return false;
                 }
-                match codes {
-                    Codes::RaBitQ => best_first(self, ByEstimates { index: self, query: &coded }, wanted, scratch),
-                    _ => best_first(self, ByCodes { index: self, query: &coded }, wanted, scratch),
+                let by_codes = ByCodes { index: self, query: &coded };
+                let all = Passing::new(self, None);
+                match (filter, codes) {
+                    (Some(filter), _) => filtered::search(self, by_codes, filter, wanted, scratch),
+                    (None, _) if self.scans(None, wanted.ef) => {
+                        filtered::scan(self, &by_codes, None, wanted.keep, scratch);
+                    }
+                    (None, Codes::RaBitQ) => {
+                        best_first(self, ByEstimates { index: self, query: &coded }, wanted, all, scratch);
+                    }
+                    (None, _) => best_first(self, by_codes, wanted, all, scratch),
                 }
                 scratch.query = coded;
             }
@@ -115,7 +118,13 @@ impl Hnsw {
 ///
 /// With estimates (Gou et al. 2024), a node that looks near is measured at once rather than when it is visited: that
 /// costs a fraction of a visit, and far fewer visits find the same.
-fn best_first<G: Guide>(index: &Hnsw, mut guide: G, wanted: &Wanted<'_>, scratch: &mut Scratch) {
+pub(super) fn best_first<G: Guide>(
+    index: &Hnsw,
+    mut guide: G,
+    wanted: &Wanted,
+    passing: Passing<'_>,
+    scratch: &mut Scratch,
+) {
     let Scratch { beam, found, marks, measured, near, distances, .. } = scratch;
     beam.reset(wanted.ef);
     found.reset(wanted.keep);
@@ -123,10 +132,9 @@ fn best_first<G: Guide>(index: &Hnsw, mut guide: G, wanted: &Wanted<'_>, scratch
     if G::ESTIMATES {
         measured.reset(index.nodes());
     }
-    let passes = |node: u32| wanted.filter.is_none_or(|filter| filter.has(index.ordinals[node as usize]));
     guide.starts(marks, |distance, node| {
         beam.push(distance, node);
-        if !G::ESTIMATES && passes(node) {
+        if !G::ESTIMATES && passing.has(node) {
             found.push(distance, node);
         }
     });
@@ -140,15 +148,19 @@ fn best_first<G: Guide>(index: &Hnsw, mut guide: G, wanted: &Wanted<'_>, scratch
         near.clear();
         let limit = beam.limit();
         let distance = guide.visit(node, met, limit, marks, |distance, link| {
-            if beam.push(distance, link) && distance < found.limit() && passes(link) {
-                match G::ESTIMATES {
-                    true => near.push(link),
-                    false => _ = found.push(distance, link),
+            if G::ESTIMATES {
+                if beam.push(distance, link) && distance < found.limit() && passing.has(link) {
+                    near.push(link);
+                }
+            } else {
+                beam.offer(distance, link);
+                if passing.has(link) {
+                    found.push(distance, link);
                 }
             }
         });
         if G::ESTIMATES {
-            if measured.set(node) && passes(node) {
+            if measured.set(node) && passing.has(node) {
                 found.push(distance, node);
             }
             near.retain(|&link| measured.set(link));

@@ -9,6 +9,7 @@ use arrow::buffer::{Buffer, MutableBuffer, NullBuffer};
 use arrow::datatypes::{DataType, Field};
 use mvvd_core::{ErrorKind, Ordinal, VectorType};
 
+use super::index::Hnsw;
 use super::*;
 use crate::exact;
 use crate::filter::Filter;
@@ -333,4 +334,122 @@ fn a_build_that_nobody_wants_ends() {
     let build = Build { pool: &pool, seed: 1, progress: &|_| (), cancelled: &AtomicBool::new(true) };
     let found = HnswKind.build(&spec(Metric::L2, dense(4), &[]), &[Vectors::of_f32(&values, 4)], &build);
     assert_eq!(found.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+/// Rows that lie along a random walk: neighbours in the table are neighbours in space.
+fn walk(rows: usize, dims: usize) -> Vec<f32> {
+    let mut random = Random::new(12);
+    let mut place = vec![0.0; dims];
+    let step = |_| {
+        place.iter_mut().for_each(|x| *x += random.float() + random.float());
+        place.clone()
+    };
+    (0..rows).flat_map(step).collect()
+}
+
+fn open_index(spec: &IndexSpec, bytes: &[u8], dims: usize) -> Hnsw {
+    format::open(Settings::of(spec), dense(dims), aligned(bytes)).unwrap()
+}
+
+#[test]
+fn every_node_is_reached_whatever_the_threads() {
+    let (rows, dims) = (6000, 8);
+    let values = walk(rows, dims);
+    let column = Vectors::of_f32(&values, dims);
+    for (metric, codes, threads) in [(Metric::L2, "sq8", 1), (Metric::L2, "sq8", 4), (Metric::L1, "sq8", 4)] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let build = Build { pool: &pool, seed: 11, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+        let spec = spec(metric, dense(dims), &[("codes", codes)]);
+        let index = open_index(&spec, &HnswKind.build(&spec, &[column], &build).unwrap(), dims);
+        let (mut seen, mut ahead) = (vec![false; rows], vec![index.entry]);
+        seen[index.entry as usize] = true;
+        while let Some(node) = ahead.pop() {
+            let lowest = index.records.links(node).iter().copied().filter(|&link| link != NONE);
+            let upper = (1..=index.upper.levels[node as usize]).flat_map(|level| index.upper.links(node, level));
+            for link in lowest.chain(upper) {
+                if !std::mem::replace(&mut seen[link as usize], true) {
+                    ahead.push(link);
+                }
+            }
+        }
+        let missed = seen.iter().filter(|seen| !**seen).count();
+        assert_eq!(missed, 0, "{metric} {codes} {threads}");
+    }
+}
+
+#[test]
+fn rows_in_the_order_of_their_places_are_found_as_others_are() {
+    let (rows, dims) = (6000, 8);
+    let values = walk(rows, dims);
+    let column = Vectors::of_f32(&values, dims);
+    let queries: Vec<Query> = (0..rows).step_by(97).map(|i| Query::Dense(values[i * dims..][..dims].into())).collect();
+    for codes in ["sq8", "rabitq"] {
+        let index = index_of(&spec(Metric::L2, dense(dims), &[("codes", codes)]), column);
+        let found = recall(&*index, column, Metric::L2, &queries, None);
+        assert!(found >= 0.95, "{codes}: {found}");
+    }
+}
+
+#[test]
+fn one_very_long_row_spoils_no_other() {
+    let (rows, dims) = (3000, 16);
+    let mut values = clustered(rows, dims, 3);
+    values[5 * dims..6 * dims].iter_mut().for_each(|x| *x *= 1e4);
+    values[7 * dims..8 * dims].fill(1e18);
+    let column = Vectors::of_f32(&values, dims);
+    let mut queries = queries(dims, 20);
+    queries.push(Query::Dense(Arc::from(vec![1.0; dims])));
+    for codes in ["sq8", "rabitq"] {
+        let index = index_of(&spec(Metric::Dot, dense(dims), &[("codes", codes)]), column);
+        let found = recall(&*index, column, Metric::Dot, &queries, None);
+        assert!(found >= 0.9, "{codes}: {found}");
+        let terms = term(Metric::Dot, queries[20].clone());
+        assert_eq!(index.search(&[column], &request(&terms, 1, None)).unwrap()[0].ordinal, 7, "{codes}");
+    }
+}
+
+#[test]
+fn a_curve_is_measured_where_most_rows_are_null() {
+    let (rows, dims) = (20_000, 8);
+    let values = clustered(rows, dims, 3);
+    let nulls = NullBuffer::from((0..rows).map(|i| i % 50 == 0).collect::<Vec<_>>());
+    let array = array(&values, dims, Some(nulls));
+    let spec = spec(Metric::L2, dense(dims), &[]);
+    let index = open_index(&spec, &bytes_of(&spec, Vectors::new(&array, dense(dims))), dims);
+    assert_eq!(index.nodes(), 400);
+    assert!(index.curve.effort(0.9).is_some());
+}
+
+#[test]
+fn a_filter_is_walked_with_or_scanned() {
+    let (rows, dims) = (12_000, 8);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let spec = spec(Metric::L2, dense(dims), &[]);
+    let index = open_index(&spec, &bytes_of(&spec, column), dims);
+    for (one_in, scans) in [(2, false), (3, false), (60, true)] {
+        let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|row| row % one_in == 0));
+        assert_eq!(index.scans(Some(&filter), index.filtered_ef(&filter, 40)), scans, "one in {one_in}");
+        let found = recall(&index, column, Metric::L2, &queries(dims, 40), Some(&filter));
+        assert!(found >= 0.95, "one in {one_in}: {found}");
+    }
+}
+
+#[test]
+fn estimates_are_near_the_distances() {
+    let (rows, dims) = (500, 24);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let ordinals: Vec<Ordinal> = (0..rows as Ordinal).step_by(7).collect();
+    for metric in [Metric::L2, Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+        let index = index_of(&spec(metric, dense(dims), &[]), column);
+        let [term] = term(metric, queries(dims, 1).remove(0));
+        let estimates = index.estimates(&[column], &term, &ordinals).unwrap();
+        let mut exact = vec![0.0; ordinals.len()];
+        column.distances(metric, &term.query, &ordinals, &mut exact);
+        let scale = exact.iter().fold(0.0_f64, |most, distance| most.max(distance.abs()));
+        for (estimate, exact) in estimates.iter().zip(&exact) {
+            assert!((estimate - exact).abs() <= 0.03 * scale, "{metric}: {estimate} for {exact}");
+        }
+    }
 }

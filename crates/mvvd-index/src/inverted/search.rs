@@ -13,6 +13,8 @@ use crate::request::{Hit, Query, Request};
 use crate::vectors::{Values, Vectors};
 
 /// Sums that are looked at at once.
+/// How far sums in f64 that are taken in different orders can be apart, as a share.
+const SUMS: f64 = 1e-12;
 const CHUNK: usize = 64;
 /// The sum of a row that no posting was added to. No sum of postings is -0.
 const UNTOUCHED: f32 = -0.0;
@@ -28,7 +30,8 @@ pub(super) fn search(postings: &Postings, columns: &[Vectors<'_>], request: &Req
         return Ok(exact::search(columns, postings.rows, request));
     }
     let touched = refine::by_bound(plan.candidates(columns));
-    Ok(refine::nearest(columns, request, refine::merged(touched, plan.untouched(columns))))
+    let least = plan.untouched_least();
+    Ok(refine::nearest(columns, request, refine::merged(touched, plan.untouched(columns), least)))
 }
 
 /// All rows in their order.
@@ -41,7 +44,8 @@ pub(super) fn cursor<'a>(
         return Ok(Box::new(Refined::new(columns, request, std::iter::empty())));
     };
     let touched = refine::by_bound(plan.all_touched(columns));
-    Ok(Box::new(Refined::new(columns, request, refine::merged(touched, plan.untouched(columns)))))
+    let least = plan.untouched_least();
+    Ok(Box::new(Refined::new(columns, request, refine::merged(touched, plan.untouched(columns), least))))
 }
 
 /// What is to be added up for a query.
@@ -262,18 +266,24 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn to_hits(&self, candidates: &[(Ordinal, f32)]) -> Vec<Hit> {
-        candidates
-            .iter()
-            .map(|&(ordinal, score)| {
-                let distance = self.weight * self.measure.distance(self.query_part, f64::from(score));
-                Hit { distance, ordinal }
-            })
-            .collect()
+    /// What the distance of a row with this score is at least: sums in another order differ in their last bits.
+    fn least(&self, score: f64) -> f64 {
+        let score = score + SUMS * (self.query_part.abs() + score.abs());
+        self.weight * self.measure.distance(self.query_part, score)
     }
 
-    /// The rows without a posting that may be found, nearest first. Their distances are what the base says, up to the
-    /// last bits, where rows that are all but equally far may be swapped.
+    fn to_hits(&self, candidates: &[(Ordinal, f32)]) -> Vec<Hit> {
+        let hit = |&(ordinal, score): &(Ordinal, f32)| Hit { distance: self.least(f64::from(score)), ordinal };
+        candidates.iter().map(hit).collect()
+    }
+
+    /// What the distance of any row without a posting is at least.
+    fn untouched_least(&self) -> f64 {
+        let nearest = self.postings.by_base.first().map_or(0, |&row| row as usize);
+        self.least(if self.measure.has_base() { self.postings.bases.get(nearest).copied().unwrap_or(0.0) } else { 0.0 })
+    }
+
+    /// The rows without a posting that may be found, nearest first, each with what its distance is at least.
     fn untouched<'b>(self, columns: &'b [Vectors<'b>]) -> impl Iterator<Item = Hit> + 'b
     where
         'a: 'b,
@@ -292,7 +302,7 @@ impl<'a> Plan<'a> {
                 return None;
             }
             let base = postings.bases.get(row as usize).copied().unwrap_or(0.0);
-            Some(Hit { distance: self.weight * self.measure.distance(self.query_part, base), ordinal: row })
+            Some(Hit { distance: self.least(base), ordinal: row })
         })
     }
 

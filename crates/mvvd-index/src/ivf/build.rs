@@ -8,10 +8,11 @@ use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::{Ordinal, Result};
 use rayon::prelude::*;
 
+use super::recall::Recall;
 use super::{Ivf, NO_ROW};
 use crate::codec::{Codec, Form};
 use crate::kind::{Build, IndexSpec};
-use crate::kmeans::{self, CHUNK, Centroids, Scratch, Shape};
+use crate::kmeans::{self, CHUNK, Centroids, Groups, Scratch, Shape};
 use crate::rotate::Random;
 use crate::space::Space;
 use crate::vectors::Vectors;
@@ -20,6 +21,8 @@ use crate::vectors::Vectors;
 const SAMPLE_PER_LIST: usize = 64;
 /// Values of the sample, so that its memory has a bound: 256 MiB.
 const SAMPLE_VALUES_MAX: usize = 1 << 26;
+/// Rows of the sample by which codecs are trained, about.
+const SAMPLE_CODES: usize = 16_384;
 /// Rows from which a mean is taken.
 const MEAN_ROWS: usize = 10_000;
 /// A list with so many times the rows of the mean one is cut.
@@ -39,14 +42,25 @@ impl<C: Codec> Ivf<C> {
         let shape = Shape::new(spaces.iter().map(Space::width));
         let lists = spec.options.number("nlist").map_or_else(|| default_lists(rows), |lists| lists as usize);
         let count = (lists * SAMPLE_PER_LIST).min(SAMPLE_VALUES_MAX / shape.width()).max(1);
-        let ordinals = sample(rows, count, &mut random);
-        let points = gather(&spaces, &shape, columns, &ordinals);
+        let usable = with_vectors(columns);
+        let ordinals: Vec<Ordinal> = match &usable {
+            None => sample(rows, count, &mut random),
+            Some(usable) => sample(usable.len(), count, &mut random).into_iter().map(|i| usable[i as usize]).collect(),
+        };
+        let mut points = gather(&spaces, &shape, columns, &ordinals);
+        if points.is_empty() {
+            // Nearly all rows are without a length, say: any of the others will do.
+            let mut one = (0..rows as Ordinal).map(|ordinal| gather(&spaces, &shape, columns, &[ordinal]));
+            points = one.find(|point| !point.is_empty()).unwrap_or_default();
+        }
         build.check()?;
         let values = kmeans::train(&shape, &points, lists, random.next(), build)?;
         (build.progress)(0.3);
         let mut centroids = Centroids::new(&shape, Form::Squared, values);
         let done = AtomicUsize::new(0);
-        let mut of_row = assign(&spaces, &centroids, columns, 0..rows, build, &done)?;
+        let groups = Groups::new(&centroids, random.next(), build)?;
+        let mut of_row = assign(&spaces, &centroids.shape, &groups, columns, 0..rows, build, &done)?;
+        drop(groups);
         cut(&spaces, &mut centroids, columns, &mut of_row, random.next(), build)?;
         let codecs = train_codecs(spec, &spaces, &centroids, &points, random.next());
         drop(points);
@@ -62,9 +76,12 @@ impl<C: Codec> Ivf<C> {
             ordinals: Vec::new().into(),
             codes: Vec::new().into(),
             factors: Vec::new().into(),
-            nprobe: 0,
+            recall: Recall::default(),
+            coded: Vec::new(),
         };
-        let index = empty.filled(columns, &of_row, build)?;
+        let mut index = empty.filled(columns, &of_row, build)?;
+        (build.progress)(0.9);
+        index.recall = Recall::measure(&index, columns, build)?;
         (build.progress)(1.0);
         Ok(index)
     }
@@ -85,13 +102,7 @@ impl<C: Codec> Ivf<C> {
         for (list, &offset) in lists.iter().zip(&offsets) {
             ordinals[offset as usize * BLOCK_ROWS..][..list.len()].copy_from_slice(list);
         }
-        let nprobe = match self.spaces.len() {
-            1 => (self.lists() / 32).clamp(8, 128),
-            // What is near by some columns may be far by all.
-            _ => (self.lists() / 6).clamp(48, 512),
-        };
-        let nprobe = nprobe.min(self.lists());
-        let mut index = Self { rows: of_row.len(), offsets: offsets.into(), ordinals: ordinals.into(), nprobe, ..self };
+        let mut index = Self { rows: of_row.len(), offsets: offsets.into(), ordinals: ordinals.into(), ..self };
         let mut codes = vec![0_u8; blocks * index.code_bytes()];
         let mut factors = vec![f32::NAN; blocks * index.factor_count()];
         let mut work = Vec::with_capacity(index.lists());
@@ -152,7 +163,8 @@ impl<C: Codec> Ivf<C> {
             Form::Dot => Centroids::new(&self.centroids.shape, Form::Squared, self.centroids.values.to_vec()),
         };
         let done = AtomicUsize::new(0);
-        of_row.extend(assign(&self.spaces, &nearest, columns, self.rows..rows, build, &done)?);
+        let groups = Groups::new(&nearest, build.seed, build)?;
+        of_row.extend(assign(&self.spaces, &nearest.shape, &groups, columns, self.rows..rows, build, &done)?);
         let same = Self {
             spec: self.spec.clone(),
             spaces: self.spaces.clone(),
@@ -162,10 +174,22 @@ impl<C: Codec> Ivf<C> {
             ordinals: self.ordinals.clone(),
             codes: self.codes.clone(),
             factors: self.factors.clone(),
+            coded: Vec::new(),
+            // The lists are the same, and so is how many of them are worth a look.
+            recall: self.recall.clone(),
             ..*self
         };
         same.filled(columns, &of_row, build).map(Some)
     }
+}
+
+/// The rows that have a vector in any column; none if no column has NULLs.
+fn with_vectors(columns: &[Vectors<'_>]) -> Option<Vec<Ordinal>> {
+    if columns.iter().any(Vectors::has_no_nulls) {
+        return None;
+    }
+    let rows = columns.first().map_or(0, Vectors::len) as Ordinal;
+    Some((0..rows).filter(|&row| columns.iter().any(|column| column.is_valid(row))).collect())
 }
 
 /// About four times the root of the number of rows, and not so many that blocks of 32 rows stay half empty.
@@ -221,7 +245,8 @@ fn gather(spaces: &[Space], shape: &Shape, columns: &[Vectors<'_>], ordinals: &[
 /// The list of each of `rows`.
 fn assign(
     spaces: &[Space],
-    centroids: &Centroids,
+    shape: &Shape,
+    groups: &Groups,
     columns: &[Vectors<'_>],
     rows: std::ops::Range<usize>,
     build: &Build<'_>,
@@ -230,13 +255,13 @@ fn assign(
     let all = rows.len().max(1);
     let mut lists = vec![NO_LIST; rows.len()];
     lists.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
-        || (Vec::new(), vec![0.0; centroids.shape.width()], Scratch::default()),
+        || (Vec::new(), vec![0.0; shape.width()], Scratch::default()),
         |(scratch, out, nearest), (chunk, lists)| -> Result<()> {
             build.check()?;
             for (i, list) in lists.iter_mut().enumerate() {
                 let ordinal = (rows.start + chunk * CHUNK + i) as Ordinal;
-                if point(spaces, &centroids.shape, columns, ordinal, scratch, out) {
-                    *list = centroids.nearest(out, nearest).0;
+                if point(spaces, shape, columns, ordinal, scratch, out) {
+                    *list = groups.nearest(out, nearest).0;
                 }
             }
             let done = done.fetch_add(lists.len(), Ordering::Relaxed);
@@ -307,8 +332,9 @@ fn train_codecs<C: Codec>(
             let centre = centroids.point(centroids.nearest(point, scratch).0 as usize);
             point.iter().zip(centre).map(|(value, centre)| value - centre).collect()
         };
-        let all = points.par_chunks_exact(width).map_init(Scratch::default, one);
-        all.collect::<Vec<_>>().concat()
+        let apart = (points.len() / width / SAMPLE_CODES).max(1);
+        let some = points.par_chunks_exact(width).step_by(apart).map_init(Scratch::default, one);
+        some.collect::<Vec<_>>().concat()
     });
     let columns = spaces.iter().zip(centroids.shape.columns());
     columns

@@ -1,7 +1,9 @@
 //! The bytes of an index of lists.
 //!
 //! ```text
-//! rows, lists, blocks, lists looked at      8 bytes each
+//! rows, lists, blocks                       8 bytes each
+//! recall: all columns asked, of 10 rows     u32 n, then n times u32 lists and f32 recall
+//! of 100 rows; one column asked, the same   as that, three times
 //! of each column: the space                 seed (8 bytes), mean (f32 a dimension)
 //! of each column: the codec                 its own
 //! centroids                                 f32 a dimension of each list, rotated, columns side by side
@@ -15,6 +17,7 @@ use arrow::buffer::Buffer;
 use mvvd_core::Result;
 use mvvd_core::kernels::BLOCK_ROWS;
 
+use super::recall::Recall;
 use super::{Ivf, NO_ROW};
 use crate::codec::Codec;
 use crate::kind::IndexSpec;
@@ -25,9 +28,10 @@ use crate::space::Space;
 impl<C: Codec> Ivf<C> {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = PartsWriter::default();
-        for number in [self.rows, self.lists(), self.ordinals.len() / BLOCK_ROWS, self.nprobe] {
+        for number in [self.rows, self.lists(), self.ordinals.len() / BLOCK_ROWS] {
             out.number(number as u64);
         }
+        self.recall.write(&mut out);
         self.spaces.iter().for_each(|space| space.write(self.seed, &mut out));
         self.codecs.iter().for_each(|codec| codec.write(&mut out));
         out.array(&self.centroids.values);
@@ -42,7 +46,8 @@ impl<C: Codec> Ivf<C> {
 
     pub(super) fn read(spec: &IndexSpec, bytes: Buffer) -> Result<Self> {
         let mut parts = PartsReader::new(bytes)?;
-        let (rows, lists, blocks, nprobe) = (parts.count()?, parts.count()?, parts.count()?, parts.count()?);
+        let (rows, lists, blocks) = (parts.count()?, parts.count()?, parts.count()?);
+        let recall = Recall::read(&mut parts)?;
         let mut seed = 0;
         let spaces: Vec<Space> = spec
             .columns
@@ -81,7 +86,7 @@ impl<C: Codec> Ivf<C> {
         let factor_count: usize = codecs.iter().map(Codec::factor_count).sum();
         let (codes, factors) = (parts.array(times(blocks, code_bytes)?)?, parts.array(times(blocks, factor_count)?)?);
         parts.finish()?;
-        Ok(Self {
+        let mut index = Self {
             spec: spec.clone(),
             rows,
             seed,
@@ -92,7 +97,24 @@ impl<C: Codec> Ivf<C> {
             ordinals,
             codes,
             factors,
-            nprobe,
-        })
+            recall,
+            coded: Vec::new(),
+        };
+        index.coded = (0..index.codecs.len()).map(|column| index.count_coded(column)).collect();
+        Ok(index)
+    }
+
+    /// Number of rows with a code in a column.
+    fn count_coded(&self, column: usize) -> usize {
+        let in_block = |block: usize| {
+            let (_, factors) = self.block(block, column);
+            factors
+                .iter()
+                .take(BLOCK_ROWS)
+                .zip(self.block_rows(block))
+                .filter(|(f, row)| !f.is_nan() && **row != NO_ROW)
+                .count()
+        };
+        (0..self.ordinals.len() / BLOCK_ROWS).map(in_block).sum()
     }
 }

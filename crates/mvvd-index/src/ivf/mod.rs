@@ -1,4 +1,4 @@
-//! Lists of rows near a centroid, over any codec: `ivf_rabitq`.
+//! Lists of rows near a centroid, over any codec: `ivf_rabitq`, `ivf_pq`.
 //!
 //! Vectors are clustered, over the concatenation of all columns; a row's codes are relative to its list's centroid and lie
 //! in blocks of 32 rows, those of all columns side by side. A search takes the lists whose centroids are nearest, gets
@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `build` | clustering, assignment, codes |
 //! | `layout` | the bytes of an index |
-//! | `probe` | which lists to look at |
+//! | `recall` | how many lists to look at |
+//! | `probe` | which ones |
 //! | `search` | the nearest rows |
 //! | `cursor` | one row after the other |
 
@@ -18,13 +19,14 @@ use std::sync::Arc;
 use arrow::buffer::{Buffer, ScalarBuffer};
 use mvvd_core::kernels::BLOCK_ROWS;
 use mvvd_core::metric::Metric;
-use mvvd_core::{Error, Result, VectorKind};
+use mvvd_core::{Error, Ordinal, Result, VectorKind};
 
+use self::recall::Recall;
 use crate::codec::Codec;
 use crate::kind::{Build, Cursor, IndexKind, IndexSpec, Knob, VectorIndex};
 use crate::kmeans::Centroids;
 use crate::options::{Choice, OptionSpec};
-use crate::request::{Hit, Request};
+use crate::request::{Hit, Request, Term};
 use crate::space::Space;
 use crate::vectors::Vectors;
 
@@ -32,6 +34,7 @@ mod build;
 mod cursor;
 mod layout;
 mod probe;
+mod recall;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -84,7 +87,7 @@ impl<C: Codec + 'static> IndexKind for IvfKind<C> {
             let message = format!("an index of type {kind} does not serve the metric {}", spec.metric);
             return Err(Error::unsupported(message).with_hint("an index of type hnsw may"));
         }
-        Ok(())
+        C::check(&spec.options, &spec.columns)
     }
 
     fn build(&self, spec: &IndexSpec, columns: &[Vectors<'_>], build: &Build<'_>) -> Result<Vec<u8>> {
@@ -116,8 +119,9 @@ pub(crate) struct Ivf<C> {
     codes: ScalarBuffer<u8>,
     /// By block, and in it by column.
     factors: ScalarBuffer<f32>,
-    /// Lists that a search looks at unless it is told otherwise.
-    nprobe: usize,
+    recall: Recall,
+    /// By column, the number of rows that have a code; empty until it is read.
+    coded: Vec<usize>,
 }
 
 impl<C: Codec> Ivf<C> {
@@ -151,9 +155,18 @@ impl<C: Codec> VectorIndex for Ivf<C> {
         self.rows
     }
 
+    fn findable(&self, column: usize) -> Option<usize> {
+        self.coded.get(column).copied()
+    }
+
+    fn estimates(&self, columns: &[Vectors<'_>], term: &Term, ordinals: &[Ordinal]) -> Result<Vec<f64>> {
+        search::estimates(self, columns, term, ordinals)
+    }
+
     fn memory_bytes(&self) -> usize {
         let centroids = 4 * (self.centroids.values.len() + self.centroids.factors.len()) + self.centroids.codes.len();
-        centroids + self.codes.len() + 4 * (self.factors.len() + self.ordinals.len() + self.offsets.len())
+        let codecs: usize = self.codecs.iter().map(Codec::memory_bytes).sum();
+        centroids + codecs + self.codes.len() + 4 * (self.factors.len() + self.ordinals.len() + self.offsets.len())
     }
 
     fn search(&self, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {

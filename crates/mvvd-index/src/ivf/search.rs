@@ -5,12 +5,12 @@ use mvvd_core::metric::Metric;
 use mvvd_core::{Ordinal, Result};
 
 use super::probe::{Limit, Prepared, Probe, check_terms, nearest_lists};
-use super::{Ivf, NO_ROW};
+use super::{Ivf, NO_ROW, recall};
 use crate::codec::{Codec, Reach};
 use crate::exact;
 use crate::filter::Filter;
 use crate::refine;
-use crate::request::{Hit, Request};
+use crate::request::{Effort, Hit, Request, Term};
 use crate::vectors::Vectors;
 
 /// Standard deviations to which the bounds of rows reach.
@@ -34,37 +34,48 @@ pub(super) struct Search<'a, C: Codec> {
 
 pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
     check_terms(index.spec.metric, request.terms)?;
+    if request.k == 0 {
+        return Ok(Vec::new());
+    }
     let Some(search) = Search::new(index, columns, request) else {
         return Ok(exact::search(columns, index.rows, request));
     };
-    let mut nprobe = search.nprobe();
+    let nprobe = search.nprobe();
     if search.is_scan_cheaper(nprobe) {
         return Ok(exact::search(columns, index.rows, request));
     }
-    let mut limit = Limit::new(request.k);
-    let mut candidates = Vec::new();
-    let mut done = 0;
-    loop {
-        let probes = nearest_lists(index, &search.terms, nprobe);
-        for probe in &probes[done.min(probes.len())..] {
-            search.scan(*probe, &mut limit, &mut candidates);
-        }
-        done = probes.len();
-        if limit.get() < f32::INFINITY || done == index.lists() {
-            break;
-        }
-        nprobe = (4 * nprobe).min(index.lists());
+    Ok(search.nearest(nprobe))
+}
+
+/// What the codes say of the distances of the rows at `ordinals`, which ascend; NaN where they say nothing.
+pub(super) fn estimates<C: Codec>(
+    index: &Ivf<C>,
+    columns: &[Vectors<'_>],
+    term: &Term,
+    ordinals: &[Ordinal],
+) -> Result<Vec<f64>> {
+    let terms = std::slice::from_ref(term);
+    check_terms(index.spec.metric, terms)?;
+    let mut estimates = vec![f64::NAN; ordinals.len()];
+    let known = ordinals.partition_point(|&ordinal| (ordinal as usize) < index.rows);
+    let filter = Filter::of_ordinals(index.rows, ordinals[..known].iter().copied());
+    let request = Request { terms, k: 1, filter: Some(&filter), effort: Effort::default() };
+    let Some(search) = Search::new(index, columns, &request) else { return Ok(estimates) };
+    let search = Search { filter_first: true, deviations: 0.0, ..search };
+    for probe in nearest_lists(index, &search.terms, index.lists()) {
+        search.each_block(probe, |block, mut allowed, bounds| {
+            while allowed != 0 {
+                let row = allowed.trailing_zeros() as usize;
+                allowed &= allowed - 1;
+                let ordinal = index.block_rows(block)[row];
+                let middle = (bounds.low[row] + bounds.high[row]) / 2.0;
+                if let (Ok(at), false) = (ordinals.binary_search(&ordinal), middle.is_nan()) {
+                    estimates[at] = search.bound(middle);
+                }
+            }
+        });
     }
-    let full = limit.exact() < f32::INFINITY;
-    candidates.retain(|(low, _)| *low <= limit.get());
-    let bound = |(low, ordinal): (f32, Ordinal)| Hit { distance: search.bound(low), ordinal };
-    let bounds = refine::by_bound(candidates.into_iter().map(bound).collect());
-    let hits = refine::nearest(columns, request, bounds);
-    // Codes say nothing of vectors whose distances have no number.
-    if full && hits.len() < request.k {
-        return Ok(exact::search(columns, index.rows, request));
-    }
-    Ok(hits)
+    Ok(estimates)
 }
 
 impl<'a, C: Codec> Search<'a, C> {
@@ -81,18 +92,49 @@ impl<'a, C: Codec> Search<'a, C> {
         Some(Self { index, columns, request, terms, weightless, root, deviations: DEVIATIONS, filter_first })
     }
 
+    /// The nearest rows of the `nprobe` nearest lists, and of more where these have too few.
+    pub(super) fn nearest(&self, mut nprobe: usize) -> Vec<Hit> {
+        let (index, request) = (self.index, self.request);
+        let mut limit = Limit::new(request.k);
+        let mut candidates = Vec::new();
+        // The nearest lists are found by estimates: more of them need not be the same and others.
+        let mut scanned = vec![false; index.lists()];
+        loop {
+            let probes = nearest_lists(index, &self.terms, nprobe);
+            for probe in &probes {
+                if !std::mem::replace(&mut scanned[probe.list as usize], true) {
+                    self.scan(*probe, &mut limit, &mut candidates);
+                }
+            }
+            if limit.get() < f32::INFINITY || probes.len() == index.lists() {
+                break;
+            }
+            nprobe = (4 * nprobe).min(index.lists());
+        }
+        let full = limit.exact() < f32::INFINITY;
+        candidates.retain(|(low, _)| *low <= limit.get());
+        let bound = |(low, ordinal): (f32, Ordinal)| Hit { distance: self.bound(low), ordinal };
+        let bounds = refine::by_bound(candidates.into_iter().map(bound).collect());
+        let hits = refine::nearest(self.columns, request, bounds);
+        // Codes say nothing of vectors whose distances have no number.
+        match full && hits.len() < request.k {
+            true => exact::search(self.columns, index.rows, request),
+            false => hits,
+        }
+    }
+
     /// Lists to look at.
     pub(super) fn nprobe(&self) -> usize {
-        let nprobe = match self.request.effort.nprobe {
-            Some(nprobe) => nprobe,
-            None => {
-                let share = self
-                    .request
-                    .filter
-                    .map_or(1.0, |filter| filter.count().max(1) as f64 / self.index.rows.max(1) as f64);
-                (self.index.nprobe as f64 / share.sqrt()) as usize
-            }
-        };
+        let (index, effort) = (self.index, self.request.effort);
+        let nprobe = effort.nprobe.unwrap_or_else(|| {
+            let columns = index.spaces.len();
+            let terms = self.terms.iter().map(|term| (term.column, term.weight));
+            let measured = index.recall.lists(effort, self.request.k, terms, columns);
+            let nprobe = measured.unwrap_or_else(|| recall::guessed(index.lists(), columns));
+            let found = self.request.filter.map_or(index.rows, |filter| filter.count().max(1));
+            let share = found as f64 / index.rows.max(1) as f64;
+            (nprobe as f64 / share.sqrt()) as usize
+        });
         nprobe.clamp(1, self.index.lists().max(1))
     }
 
@@ -185,7 +227,7 @@ impl<'a, C: Codec> Search<'a, C> {
 
 impl<C: Codec> Ivf<C> {
     /// The codes and factors of a block in a column.
-    fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
+    pub(super) fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
         let before = &self.codecs[..column];
         let (codes, factors) = (&self.codes[block * self.code_bytes()..], &self.factors[block * self.factor_count()..]);
         let code_start: usize = before.iter().map(Codec::code_bytes).sum();

@@ -16,7 +16,7 @@ use crate::rotate::Random;
 use crate::vectors::Vectors;
 use crate::{exact, sidecar};
 
-const KINDS: [(&str, &[(&str, &str)]); 1] = [("ivf_rabitq", &[])];
+const KINDS: [(&str, &[(&str, &str)]); 3] = [("ivf_rabitq", &[]), ("ivf_pq", &[]), ("ivf_pq", &[("pq_bits", "8")])];
 
 /// `rows` points around some centres.
 fn clustered(rows: usize, dims: usize, seed: u64) -> Vec<f32> {
@@ -249,6 +249,42 @@ fn more_rows_go_to_the_lists_that_there_are() {
     }
 }
 
+/// A target is met, by about as many lists as it takes; one that is higher takes more.
+#[test]
+fn recall_targets_are_met_whatever_columns_are_asked() {
+    let (rows, dims) = (20_000, 16);
+    let (a, b) = (clustered(rows, dims, 14), clustered(rows, dims, 15));
+    let columns = [Vectors::of_f32(&a, dims), Vectors::of_f32(&b, dims)];
+    let mut random = Random::new(16);
+    // Between two rows, nearer to the first.
+    let mut near = |values: &[f32]| -> Vec<f32> {
+        let [one, other] = [0, 1].map(|_| random.below(rows) * dims);
+        (0..dims).map(|i| values[one + i] + 0.2 * (values[other + i] - values[one + i])).collect()
+    };
+    let queries: Vec<[Vec<f32>; 2]> = (0..60).map(|_| [near(&a), near(&b)]).collect();
+    for (kind, options) in KINDS {
+        for columns in [&columns[..1], &columns] {
+            let index = index(kind, Metric::L2Squared, columns, options);
+            for weights in [[1.0, 1.0], [0.8, 0.2], [1.0, 0.0]] {
+                let found = |effort| {
+                    let recalls = queries.iter().map(|query| {
+                        let term = |column: usize| term(column, Metric::L2Squared, &query[column], weights[column]);
+                        let terms: Vec<Term> = (0..columns.len()).map(term).collect();
+                        let request = Request { terms: &terms, k: 10, filter: None, effort };
+                        recall(columns, &request, &index.search(columns, &request).unwrap())
+                    });
+                    recalls.sum::<f64>() / queries.len() as f64
+                };
+                let target = |target| found(Effort { recall_target: Some(target), ..Effort::default() });
+                let [few, some, most] = [0.6, 0.9, 0.98].map(target);
+                let what = format!("{kind}, {} columns, {weights:?}: {few} {some} {most}", columns.len());
+                assert!(few >= 0.5 && some >= 0.85 && most >= 0.95, "{what}");
+                assert!(few < 0.9 && few <= some && some <= most, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn damaged_bytes_are_corrupt_or_harmless() {
     let values = clustered(300, 10, 12);
@@ -272,14 +308,75 @@ fn damaged_bytes_are_corrupt_or_harmless() {
                 _ => (0..20).for_each(|_| damaged[random.below(bytes.len())] = random.next() as u8),
             }
             match kind.open(&spec, Buffer::from_slice_ref(damaged)) {
+                // The frame tells the number of rows, which is compared.
+                Ok(index) if index.rows() != 300 => (),
                 Ok(index) => {
                     let _ = index.search(&columns, &request);
-                    if index.rows() == 300 {
-                        index.cursor(&columns, &request).unwrap().next(400).unwrap();
-                    }
+                    index.cursor(&columns, &request).unwrap().next(400).unwrap();
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
             }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_found_once_however_many_lists_it_takes() {
+    let (rows, dims) = (6000, 24);
+    let values = clustered(rows, dims, 4);
+    let columns = [Vectors::of_f32(&values, dims)];
+    let index = index("ivf_rabitq", Metric::Dot, &columns, &[("nlist", "300")]);
+    // All lists are equally far from no direction at all.
+    for query in [vec![0.0; dims], values[..dims].to_vec()] {
+        for k in [10, 500] {
+            for nprobe in [1, 3, 8] {
+                let terms = [term(0, Metric::Dot, &query, 1.0)];
+                let effort = Effort { nprobe: Some(nprobe), ..Effort::default() };
+                let hits = index.search(&columns, &Request { terms: &terms, k, filter: None, effort }).unwrap();
+                let rows: std::collections::HashSet<_> = hits.iter().map(|hit| hit.ordinal).collect();
+                assert_eq!((hits.len(), rows.len()), (k, k), "nprobe {nprobe}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_column_that_is_nearly_empty_is_indexed() {
+    let rows = 50_000;
+    let array = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+        (0..rows).map(|row| (row == 1234).then_some([Some(1.0), Some(2.0)])),
+        2,
+    );
+    let array: ArrayRef = Arc::new(array);
+    let ty = VectorType { kind: VectorKind::Dense, dims: 2 };
+    let mut zeros = vec![0.0; rows * 2];
+    zeros[2 * 1234..][..2].copy_from_slice(&[1.0, 2.0]);
+    for (column, metric) in [(Vectors::new(&*array, ty), Metric::L2), (Vectors::of_f32(&zeros, 2), Metric::Cosine)] {
+        let index = index("ivf_rabitq", metric, &[column], &[]);
+        let terms = [term(0, metric, &[1.0, 2.0], 1.0)];
+        let request = Request { terms: &terms, k: 3, filter: None, effort: Effort::default() };
+        let found: Vec<u32> = index.search(&[column], &request).unwrap().iter().map(|hit| hit.ordinal).collect();
+        assert_eq!(found, [1234], "{metric}");
+        assert_eq!(index.findable(0), Some(1));
+    }
+}
+
+#[test]
+fn estimates_are_near_the_distances() {
+    let (rows, dims) = (1000, 48);
+    let values = clustered(rows, dims, 1);
+    let columns = [Vectors::of_f32(&values, dims)];
+    let ordinals: Vec<u32> = (0..rows as u32).step_by(7).collect();
+    for (kind, options) in KINDS {
+        for metric in [Metric::L2, Metric::L2Squared, Metric::Cosine, Metric::Dot] {
+            let index = index(kind, metric, &columns, options);
+            let term = term(0, metric, &values[300 * dims..][..dims], 1.0);
+            let estimates = index.estimates(&columns, &term, &ordinals).unwrap();
+            let mut exact = vec![0.0; ordinals.len()];
+            columns[0].distances(metric, &term.query, &ordinals, &mut exact);
+            let spread = exact.iter().fold(f64::MIN, |a, &b| a.max(b)) - exact.iter().fold(f64::MAX, |a, &b| a.min(b));
+            let off = estimates.iter().zip(&exact).map(|(a, b)| (a - b).abs()).sum::<f64>() / exact.len() as f64;
+            assert!(off <= 0.1 * spread, "{kind} {metric}: {off} of {spread}");
         }
     }
 }

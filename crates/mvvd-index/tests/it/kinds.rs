@@ -46,6 +46,10 @@ fn ivf_rabitq() -> Kind {
     Kind { name: "ivf_rabitq", exact: false, serves }
 }
 
+fn ivf_pq() -> Kind {
+    Kind { name: "ivf_pq", ..ivf_rabitq() }
+}
+
 fn hnsw() -> Kind {
     let serves = vec![(vec![DENSE], NUMBERS), (vec![HALF], NUMBERS), (vec![BITS], BINARY)];
     Kind { name: "hnsw", exact: false, serves }
@@ -74,4 +78,4 @@ macro_rules! suite {
     )+)+};
 }
 
-suite!(flat, hnsw, inverted, ivf_rabitq);
+suite!(flat, hnsw, inverted, ivf_pq, ivf_rabitq);

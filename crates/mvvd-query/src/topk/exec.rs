@@ -99,7 +99,7 @@ impl TopKExec {
     /// The same with an index, if one can answer.
     pub(crate) fn with_index(mut self, database: &Arc<Database>, settings: &Settings) -> Self {
         // Places that are known are looked at faster than any index.
-        if let ([key], false) = (self.keys.as_slice(), matches!(self.scan.reach, Reach::Rows(_))) {
+        if let ([key, ..], false) = (self.keys.as_slice(), matches!(self.scan.reach, Reach::Rows(_))) {
             self.index = Choice::of(database, self.scan.snapshot.schema(), &self.score, key.options, settings);
         }
         self

@@ -21,7 +21,7 @@ use crate::Settings;
 use crate::error::to_df;
 
 /// Kinds of index in the order in which one is taken where several serve; others come after them.
-const PREFERRED: [&str; 4] = ["hnsw", "ivf_rabitq", "inverted", "flat"];
+const PREFERRED: [&str; 5] = ["hnsw", "ivf_rabitq", "ivf_pq", "inverted", "flat"];
 
 /// More rows than this share of a chunk are found faster by a scan, unless there are few anyway: a row costs an index of the
 /// order of a microsecond, and a scan some tens of nanoseconds.
@@ -36,8 +36,10 @@ pub(crate) struct IndexUse {
     /// Position of the column within the index.
     column: usize,
     distance: Distance,
-    /// Rows without a distance, and with one that is no number, come before all others.
-    worst_first: bool,
+    /// Rows without a distance come before all others.
+    nulls_first: bool,
+    /// Rows with a distance that is no number come before all others.
+    nan_first: bool,
     effort: Effort,
     /// What of the effort counts.
     knob: Knob,
@@ -83,10 +85,6 @@ impl Choice {
         if grows == order.descending {
             return refused("the farthest rows come first");
         }
-        let worst_first = order.descending || order.nulls_first;
-        if worst_first && distance.metric == Metric::Cosine {
-            return refused("rows whose vector has no length come first");
-        }
         let is_asked = |index: &IndexDef| settings.index_kind.is_none_or(|kind| kind == index.kind);
         let serves = |index: &&IndexDef| is_asked(index) && has_same_order(index.metric, distance.metric);
         let rank = |index: &&IndexDef| PREFERRED.iter().position(|kind| *kind == index.kind).unwrap_or(PREFERRED.len());
@@ -103,7 +101,8 @@ impl Choice {
                     column: def.columns.iter().position(|c| *c == id).unwrap_or_default(),
                     def: def.clone(),
                     distance,
-                    worst_first,
+                    nulls_first: order.nulls_first,
+                    nan_first: order.descending,
                     effort,
                     // A kind that this program does not have is built over no chunk.
                     knob: database.registry().get(&def.kind).map_or(Knob::None, |kind| kind.knob()),
@@ -148,7 +147,12 @@ fn has_same_order(index: Metric, query: Metric) -> bool {
 impl IndexUse {
     /// The same where the order does not matter, so that it does not matter either which rows come first.
     pub(crate) fn of_range(self) -> Self {
-        Self { worst_first: false, ..self }
+        Self { nulls_first: false, nan_first: false, ..self }
+    }
+
+    /// Whether it finds every row that a scan finds.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.knob == Knob::None
     }
 
     /// The search for the rows near the query of `bound`, over chunks of a table of this schema; none if the query is
@@ -188,10 +192,20 @@ impl IndexSearch<'_> {
         if self.is_too_many(chunk, k) {
             return Ok(None);
         }
-        let IndexUse { database, def, column, worst_first, .. } = self.index;
+        let IndexUse { database, def, column, nulls_first, nan_first, knob, .. } = self.index;
         let Some(open) = database.index_of(chunk, self.schema, def) else { return Ok(None) };
         let columns = index_columns(chunk, self.schema, def).map_err(to_df)?;
-        if *worst_first && columns[*column].null_count() > 0 {
+        let vectors = columns[*column].len() - columns[*column].null_count();
+        if *nulls_first && vectors < columns[*column].len() {
+            return Ok(None);
+        }
+        // Of a product, the longest vectors are the nearest, and some may be too long for codes.
+        let may_lack_nearest = *nan_first || def.metric == Metric::Dot && *knob != Knob::None;
+        let lacks_some = match open.index.findable(*column) {
+            Some(findable) => findable < vectors,
+            None => def.metric == Metric::Cosine,
+        };
+        if may_lack_nearest && lacks_some {
             return Ok(None);
         }
         Ok(Some(ChunkIndex { index: Arc::clone(&open.index), columns }))
@@ -220,11 +234,18 @@ impl IndexSearch<'_> {
     ) -> Result<Option<Vec<Ordinal>>> {
         let Some(hits) = self.nearest(chunk, k, filter)? else { return Ok(None) };
         let matching = filter.map_or(chunk.index.rows(), Filter::count);
-        if hits.len() < k.min(matching) {
+        // A kind from elsewhere is not trusted further than this.
+        let may_be_found = |ordinal: Ordinal| match filter {
+            Some(filter) => filter.has(ordinal),
+            None => (ordinal as usize) < chunk.index.rows(),
+        };
+        let mut ordinals: Vec<Ordinal> =
+            hits.into_iter().map(|hit| hit.ordinal).filter(|&ordinal| may_be_found(ordinal)).collect();
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        if ordinals.len() < k.min(matching) {
             return Ok(None);
         }
-        let mut ordinals: Vec<Ordinal> = hits.into_iter().map(|hit| hit.ordinal).collect();
-        ordinals.sort_unstable();
         Ok(Some(ordinals))
     }
 }

@@ -49,6 +49,9 @@ pub(crate) fn replace(
         }
         keys.push(Key { expr, options: key.options });
     }
+    // Ties are in key order anyway, and what comes after a key decides nothing.
+    let decided = keys.iter().position(|key| is_primary_key(key, &input.scan)).filter(|at| *at > 0);
+    keys.truncate(decided.unwrap_or(keys.len()));
     let exec = TopKExec::new(input.scan, keys, k, input.output, sort.schema(), sort.expr(), Arc::clone(pool))?
         .with_index(database, settings);
     Ok(Some(Arc::new(exec)))
@@ -114,6 +117,12 @@ fn inline(expr: &Arc<dyn PhysicalExpr>, below: &[Arc<dyn PhysicalExpr>]) -> Resu
         }
     })?;
     Ok(inlined.data)
+}
+
+/// Whether a key is the primary key, ascending.
+fn is_primary_key(key: &Key, scan: &Scan) -> bool {
+    let column = key.expr.downcast_ref::<Column>().map(Column::index);
+    !key.options.descending && column.is_some() && column == scan.snapshot.schema().primary_key()
 }
 
 fn is_volatile(expr: &Arc<dyn PhysicalExpr>) -> bool {

@@ -123,7 +123,8 @@ impl Score {
             TermQuery::Known(bound) => bound.distance(),
             TermQuery::Computed(distance, _) => *distance,
         };
-        (slope != 0.0 && slope.is_finite()).then_some(SingleDistance { column: term.column, distance, slope })
+        let plain = key.downcast_ref::<Column>().is_some();
+        (slope != 0.0 && slope.is_finite()).then_some(SingleDistance { column: term.column, distance, slope, plain })
     }
 
     /// Number of distances that kernels compute.
@@ -201,6 +202,8 @@ pub(crate) struct SingleDistance {
     pub(crate) column: usize,
     pub(crate) distance: Distance,
     pub(crate) slope: f64,
+    /// It is the distance itself.
+    pub(crate) plain: bool,
 }
 
 /// Sort keys with their query vectors.

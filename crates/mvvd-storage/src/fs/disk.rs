@@ -31,9 +31,9 @@ impl DiskFs {
 impl FileSystem for DiskFs {
     fn create(&self, path: &str) -> Result<Box<dyn WriteFile>> {
         let place = self.place(path)?;
-        let file = OpenOptions::new().append(true).create_new(true).open(&place);
+        let file = OpenOptions::new().write(true).create_new(true).open(&place);
         let file = file.map_err(|e| failed("create", &place, e))?;
-        Ok(Box::new(DiskFile { file, place }))
+        Ok(Box::new(DiskFile { file, place, written: 0 }))
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>> {
@@ -90,19 +90,6 @@ impl FileSystem for DiskFs {
         fs::remove_file(&place).map_err(|e| failed("remove", &place, e))
     }
 
-    fn truncate(&self, path: &str, len: u64) -> Result<()> {
-        let place = self.place(path)?;
-        let cut = || {
-            let file = OpenOptions::new().write(true).open(&place)?;
-            if len > file.metadata()?.len() {
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file is shorter"));
-            }
-            file.set_len(len)?;
-            file.sync_all()
-        };
-        cut().map_err(|e| failed("truncate", &place, e))
-    }
-
     fn sync_folder(&self, path: &str) -> Result<()> {
         sync_folder(&self.place(path)?)
     }
@@ -134,16 +121,28 @@ pub(crate) fn read_start(path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
 struct DiskFile {
     file: File,
     place: PathBuf,
+    /// So many bytes.
+    written: u64,
 }
 
 impl WriteFile for DiskFile {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(|e| failed("write", &self.place, e))
+        self.file.write_all(bytes).map_err(|e| failed("write", &self.place, e))?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
         // The length is part of what makes the bytes readable, so this writes it as well.
         self.file.sync_data().map_err(|e| failed("sync", &self.place, e))
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        self.file.set_len(self.written + bytes).map_err(|e| failed("grow", &self.place, e))
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.grow(0)
     }
 }
 

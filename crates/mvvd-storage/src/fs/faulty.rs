@@ -5,8 +5,9 @@
 //!   their sectors of 512 bytes, the others as zeros, may be there: a device writes in the order it likes;
 //! - of the names made, changed and removed in a folder since it was synced, the first few changes are there.
 //!
-//! A write never damages synced bytes, in the same sector or not. Making a folder and cutting a file are durable at
-//! once. A rename into another folder becomes durable with the folder it goes to. After a failed sync, the bytes that
+//! A write never damages synced bytes, in the same sector or not. A file that was grown or trimmed has its old length or
+//! its new one until it is synced. Making a folder is durable at once. A rename into another folder becomes durable with
+//! the folder it goes to. After a failed sync, the bytes that
 //! it should have made durable can be read but reach the device no more, as with the page cache of Linux: a later sync
 //! that succeeds leaves zeros there.
 
@@ -20,7 +21,7 @@ use arrow::buffer::Buffer;
 use mvvd_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
-use super::memory::{add_folder, has_folder, missing, names_in, taken, too_short};
+use super::memory::{add_folder, has_folder, missing, names_in, taken};
 use super::{FileSystem, MemoryFs, WriteFile, check_path, folder_of};
 
 /// What a device writes as a whole.
@@ -53,10 +54,13 @@ struct Disk {
 
 #[derive(Debug, Default)]
 struct File {
-    /// What a power cut leaves at least. What is volatile starts with it, but for `lost`.
+    /// What a power cut leaves at least. The first `synced` bytes are those of what is volatile, but for `lost`; zeros
+    /// after them are of a file that was grown.
     durable: Vec<u8>,
-    /// What the process reads.
+    synced: usize,
+    /// What the process reads: the first `written` bytes, and zeros in a file that was grown.
     volatile: Vec<u8>,
+    written: usize,
     /// What a failed sync left out for good.
     lost: Vec<Range<usize>>,
 }
@@ -81,13 +85,16 @@ impl FaultyFs {
         let mut disk = Disk { folders: image.folders(), ..Disk::default() };
         for (path, bytes) in image.files() {
             disk.names.insert(path, disk.files.len());
-            disk.files.push(File { durable: bytes.clone(), volatile: bytes, lost: Vec::new() });
+            let len = bytes.len();
+            let (durable, volatile) = (bytes.clone(), bytes);
+            disk.files.push(File { durable, synced: len, volatile, written: len, lost: Vec::new() });
         }
         disk.durable_names = disk.names.clone();
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
-    /// Number of steps so far: calls of create, write, sync, rename, remove, truncate, `create_folder`, `sync_folder`.
+    /// Number of steps so far: calls of create, write, sync, grow, trim, rename, remove, `create_folder`,
+    /// `sync_folder`.
     pub fn steps(&self) -> u64 {
         self.disk.lock().steps
     }
@@ -232,21 +239,6 @@ impl FileSystem for FaultyFs {
         disk.step()
     }
 
-    fn truncate(&self, path: &str, len: u64) -> Result<()> {
-        let mut disk = self.disk.lock();
-        disk.step()?;
-        let file = disk.find(path)?;
-        let file = &mut disk.files[file];
-        let len = len as usize;
-        if len > file.volatile.len() {
-            return Err(too_short(path));
-        }
-        file.volatile.truncate(len);
-        file.durable.truncate(len);
-        file.sync();
-        Ok(())
-    }
-
     fn sync_folder(&self, path: &str) -> Result<()> {
         let mut disk = self.disk.lock();
         disk.step()?;
@@ -319,23 +311,28 @@ impl Change {
 }
 
 impl File {
+    fn write(&mut self, bytes: &[u8]) {
+        let end = self.written + bytes.len();
+        self.volatile.resize(self.volatile.len().max(end), 0);
+        self.volatile[self.written..end].copy_from_slice(bytes);
+        self.written = end;
+    }
+
     fn sync(&mut self) {
-        self.durable.extend_from_slice(&self.volatile[self.durable.len()..]);
-        for lost in self.lost.drain(..) {
-            let end = lost.end.min(self.durable.len());
-            self.durable[lost.start.min(end)..end].fill(0);
-        }
+        self.durable.resize(self.volatile.len(), 0);
+        self.durable[self.synced..].copy_from_slice(&self.volatile[self.synced..]);
+        self.lost.drain(..).for_each(|lost| self.durable[lost].fill(0));
+        self.synced = self.written;
     }
 
     fn fail_sync(&mut self) {
-        let start = self.lost.last().map_or(self.durable.len(), |lost| lost.end);
-        self.lost.push(start..self.volatile.len());
+        let start = self.lost.last().map_or(self.synced, |lost| lost.end);
+        self.lost.push(start..self.written);
     }
 
     fn after_crash(&self, random: &mut Random) -> Vec<u8> {
-        let start = self.durable.len();
-        let end = self.volatile.len();
-        let mut bytes = self.durable.clone();
+        let (start, end) = (self.synced, self.written);
+        let mut bytes = self.durable[..start].to_vec();
         match random.below(4) {
             0 => {}
             1 => bytes.extend_from_slice(&self.volatile[start..]),
@@ -353,6 +350,12 @@ impl File {
                 }
             }
         }
+        let lengths = [self.durable.len(), self.volatile.len()];
+        let is_grown = lengths.iter().any(|&length| length > end);
+        // What was written may be there only as far as the length is.
+        if is_grown {
+            bytes.resize(lengths[random.below(2)].max(start), 0);
+        }
         bytes
     }
 }
@@ -369,7 +372,7 @@ impl WriteFile for FaultyFile {
         let mut disk = self.disk.lock();
         disk.alive()?;
         let fits = disk.room.map_or(bytes.len(), |room| bytes.len().min(room as usize));
-        disk.files[self.file].volatile.extend_from_slice(&bytes[..fits]);
+        disk.files[self.file].write(&bytes[..fits]);
         disk.room = disk.room.map(|room| room - fits as u64);
         disk.step()?;
         if fits < bytes.len() {
@@ -392,6 +395,18 @@ impl WriteFile for FaultyFile {
         }
         disk.files[self.file].sync();
         Ok(())
+    }
+
+    fn grow(&mut self, bytes: u64) -> Result<()> {
+        let mut disk = self.disk.lock();
+        disk.alive()?;
+        let file = &mut disk.files[self.file];
+        file.volatile.resize(file.written + bytes as usize, 0);
+        disk.step()
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.grow(0)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use mvvd_core::{Error, ErrorKind, Result};
+use mvvd_core::{Error, Result};
 use parking_lot::Mutex;
 
 use super::{FileSystem, WriteFile, check_path, folder_of};
@@ -118,16 +118,6 @@ impl FileSystem for MemoryFs {
         self.tree.lock().files.remove(path).map(drop).ok_or_else(|| missing(path))
     }
 
-    fn truncate(&self, path: &str, len: u64) -> Result<()> {
-        let file = self.file(path)?;
-        let mut bytes = file.lock();
-        if len > bytes.len() as u64 {
-            return Err(too_short(path));
-        }
-        bytes.truncate(len as usize);
-        Ok(())
-    }
-
     fn sync_folder(&self, path: &str) -> Result<()> {
         if has_folder(&self.tree.lock().folders, path) { Ok(()) } else { Err(missing(path)) }
     }
@@ -197,8 +187,4 @@ pub(super) fn missing(path: &str) -> Error {
 
 pub(super) fn taken(path: &str) -> Error {
     Error::already_exists(format!("file \"{path}\" already exists"))
-}
-
-pub(super) fn too_short(path: &str) -> Error {
-    Error::new(ErrorKind::Unavailable, format!("cannot truncate \"{path}\": the file is shorter"))
 }

@@ -66,11 +66,21 @@ fn conforms(fs: &dyn FileSystem) {
     assert_eq!(fs.read("a/b/x").unwrap(), b"zzz");
     assert_eq!(map.as_slice(), b"onetwo", "the map keeps what it had");
     assert_eq!(fs.list("a/b").unwrap(), ["empty", "x"]);
-    fs.truncate("a/b/x", 1).unwrap();
-    assert_eq!(fs.read("a/b/x").unwrap(), b"z");
-    assert!(fs.truncate("a/b/x", 2).is_err());
     fs.remove("a/b/x").unwrap();
     assert_eq!(fs.remove("a/b/x").unwrap_err().kind(), ErrorKind::NotFound);
+
+    let mut file = fs.create("a/b/grown").unwrap();
+    file.write(b"12").unwrap();
+    file.grow(3).unwrap();
+    file.write(b"34").unwrap();
+    assert!([&b"1234\0"[..], b"1234"].contains(&fs.read("a/b/grown").unwrap().as_slice()));
+    file.sync().unwrap();
+    file.write(b"567").unwrap();
+    file.grow(9).unwrap();
+    file.trim().unwrap();
+    file.sync().unwrap();
+    assert_eq!(fs.read("a/b/grown").unwrap(), b"1234567");
+    fs.remove("a/b/grown").unwrap();
 
     write(fs, "a/b/new.tmp", b"left by a crash");
     replace_file(fs, "a/b/new", b"1").unwrap();
@@ -134,6 +144,25 @@ fn a_crash_can_leave_a_later_sector_without_an_earlier_one() {
     let found = images(&fs, "x").into_iter().flatten().collect::<Vec<_>>();
     assert!(found.iter().all(|bytes| bytes[..100] == [1; 100]));
     assert!(found.iter().any(|bytes| bytes.len() == 1024 && bytes[100..512] == [0; 412] && bytes[512..] == [2; 512]));
+}
+
+#[test]
+fn a_crash_leaves_a_grown_file_long_or_short() {
+    let fs = FaultyFs::new();
+    let mut file = fs.create("x").unwrap();
+    fs.sync_folder("").unwrap();
+    file.write(b"a").unwrap();
+    file.sync().unwrap();
+    file.grow(2).unwrap();
+    assert_eq!(images(&fs, "x"), texts(&["a", "a\0\0"]));
+    file.sync().unwrap();
+    assert_eq!(images(&fs, "x"), texts(&["a\0\0"]));
+    file.write(b"b").unwrap();
+    assert_eq!(images(&fs, "x"), texts(&["a\0\0", "ab\0"]));
+    file.trim().unwrap();
+    assert_eq!(images(&fs, "x"), texts(&["a\0\0", "ab\0", "a\0", "ab"]));
+    file.sync().unwrap();
+    assert_eq!(images(&fs, "x"), texts(&["ab"]));
 }
 
 #[test]

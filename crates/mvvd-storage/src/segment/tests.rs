@@ -216,9 +216,6 @@ impl FileSystem for Mapped {
     fn create_folder(&self, path: &str) -> Result<()> {
         self.0.create_folder(path)
     }
-    fn truncate(&self, path: &str, len: u64) -> Result<()> {
-        self.0.truncate(path, len)
-    }
     fn lock(&self, path: &str) -> Result<Option<Box<dyn std::any::Any + Send + Sync>>> {
         self.0.lock(path)
     }
