@@ -101,11 +101,14 @@ impl Versions {
     }
 
     /// Lets go of versions before the present one that have rows which are only in memory. For tables without files:
-    /// those with files move such rows to segments.
+    /// those with files move such rows to segments. Those before them go too: what is kept are the last few, without gaps.
     pub(crate) fn forget_unflushed(&self) {
         let mut state = self.state.write();
         let current = state.current.version;
-        state.chain.retain(|snapshot| snapshot.version >= current || !snapshot.has_unflushed());
+        let goes = |snapshot: &&Arc<Snapshot>| snapshot.version < current && snapshot.has_unflushed();
+        if let Some(last) = state.chain.iter().filter(goes).map(|snapshot| snapshot.version).max() {
+            state.chain.retain(|snapshot| snapshot.version > last);
+        }
     }
 
     pub(crate) fn keep(&self, kept: usize) {
