@@ -9,6 +9,7 @@ use mvvd_core::{Ordinal, Result};
 use super::graph::upper_starts;
 use super::guide::{ByCodes, Coded, Distances, Scratch};
 use super::layout::{Codes, Records};
+use super::twins::Twins;
 use super::{NONE, Settings, cursor, extend};
 use crate::calibrate::Curve;
 use crate::codec::sq8::Sq8;
@@ -24,6 +25,8 @@ const SCRATCHES_MAX: usize = 16;
 const RECALL: f32 = 0.95;
 /// Candidates where nothing was measured.
 const EF: usize = 40;
+/// Candidates at least, where their number is not set: with fewer, one wrong turn decides whether the nearest row is found.
+const EF_MIN: usize = 20;
 
 /// A graph over the rows of a column.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub(super) struct Hnsw {
     pub(super) rows: usize,
     /// The row of each node, ascending.
     pub(super) ordinals: ScalarBuffer<Ordinal>,
+    pub(super) twins: Twins,
     pub(super) coding: Option<(Euclid, Sq8)>,
     pub(super) rotation: Option<Rotation>,
     pub(super) records: Records,
@@ -98,6 +102,7 @@ impl Hnsw {
         seed: u64,
         rows: usize,
         ordinals: ScalarBuffer<Ordinal>,
+        twins: Twins,
         coding: Option<(Euclid, Sq8)>,
         records: Records,
         entry: u32,
@@ -107,12 +112,36 @@ impl Hnsw {
         let dims = coding.as_ref().map_or(0, |(euclid, _)| euclid.dims());
         let rotation = (settings.codes == Codes::RaBitQ).then(|| Rotation::new(dims, seed));
         let (curve, scratches) = (Curve::default(), Mutex::default());
-        Self { settings, seed, rows, ordinals, coding, rotation, records, entry, upper, entries, curve, scratches }
+        Self {
+            settings,
+            seed,
+            rows,
+            ordinals,
+            twins,
+            coding,
+            rotation,
+            records,
+            entry,
+            upper,
+            entries,
+            curve,
+            scratches,
+        }
     }
 
     /// Number of nodes.
     pub(super) fn nodes(&self) -> usize {
         self.ordinals.len()
+    }
+
+    /// Number of rows that can be found.
+    pub(super) fn findable_rows(&self) -> usize {
+        self.nodes() + self.twins.len()
+    }
+
+    /// The node of a row.
+    fn node_of(&self, row: Ordinal) -> Option<u32> {
+        self.ordinals.binary_search(&row).map(|node| node as u32).ok().or_else(|| self.twins.node_of(row))
     }
 
     /// Candidates that a search keeps.
@@ -125,7 +154,7 @@ impl Hnsw {
         let ef = measured(effort.recall_target.unwrap_or(RECALL)).unwrap_or(EF);
         // Recall was measured for few rows; for many, some lie beyond the way to the nearest. Estimates lead less straight.
         let for_each = if self.settings.codes == Codes::RaBitQ { 6 } else { 4 };
-        ef.max(request.k.saturating_mul(for_each))
+        ef.max(request.k.saturating_mul(for_each)).max(EF_MIN)
     }
 
     /// Lends what a search needs in memory.
@@ -148,13 +177,13 @@ impl VectorIndex for Hnsw {
     }
 
     fn findable(&self, _: usize) -> Option<usize> {
-        Some(self.nodes())
+        Some(self.findable_rows())
     }
 
     fn memory_bytes(&self) -> usize {
         let upper = self.upper.levels.len() + 4 * (self.upper.at.len() + self.upper.links.len());
         let entries = 4 * (self.entries.nodes.len() + self.entries.factors.len()) + self.entries.codes.len();
-        self.records.bytes().len() + 4 * self.ordinals.len() + upper + entries
+        self.records.bytes().len() + 4 * self.ordinals.len() + self.twins.memory_bytes() + upper + entries
     }
 
     fn search(&self, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
@@ -179,7 +208,7 @@ impl VectorIndex for Hnsw {
             return Ok(estimates);
         }
         let found = ordinals.iter().enumerate();
-        let found = found.filter_map(|(i, row)| Some((i, self.ordinals.binary_search(row).ok()? as u32)));
+        let found = found.filter_map(|(i, &row)| Some((i, self.node_of(row)?)));
         let (places, nodes): (Vec<usize>, Vec<u32>) = found.unzip();
         let mut squares = vec![0.0; nodes.len()];
         ByCodes { index: self, query: &coded }.distances(&nodes, &mut squares);
