@@ -314,6 +314,36 @@ fn equal_rows_are_one_node() {
 }
 
 #[test]
+fn which_rows_are_one_node_does_not_depend_on_threads() {
+    let (rows, dims, distinct) = (3000, 8, 900);
+    let values = repeated(rows, dims, distinct);
+    for (metric, codes) in DENSE {
+        let spec = spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "16")]);
+        let [one, four] = [1, 4].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let build = Build { pool: &pool, seed: 11, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+            open_index(&spec, &HnswKind.build(&spec, &[Vectors::of_f32(&values, dims)], &build).unwrap(), dims)
+        });
+        assert_eq!(one.nodes(), distinct, "{metric} {codes}");
+        assert_eq!((one.ordinals, one.twins.pairs), (four.ordinals, four.twins.pairs), "{metric} {codes}");
+    }
+}
+
+#[test]
+fn a_query_without_a_direction_finds_nothing_whatever_was_found_before() {
+    let (rows, dims) = (1500, 8);
+    let values = repeated(rows, dims, 6);
+    let column = Vectors::of_f32(&values, dims);
+    let index = index_of(&spec(Metric::Cosine, dense(dims), &[]), column);
+    let [near, zero] = [queries(dims, 1).remove(0), Query::Dense(vec![0.0; dims].into())];
+    let [even, odd] = [0, 1].map(|rest| Filter::of_ordinals(rows, (0..rows as Ordinal).filter(|row| row % 2 == rest)));
+    for (query, filter, count) in [(near, &even, 10), (zero, &odd, 0)] {
+        let terms = term(Metric::Cosine, query);
+        assert_eq!(index.search(&[column], &request(&terms, 10, Some(filter))).unwrap().len(), count);
+    }
+}
+
+#[test]
 fn new_rows_join_the_nodes_of_old_ones() {
     let (rows, dims, distinct) = (1500, 8, 6);
     let values = repeated(rows, dims, distinct);

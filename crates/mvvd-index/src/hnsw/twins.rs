@@ -31,7 +31,7 @@ impl Twins {
     pub(super) fn new(pairs: ScalarBuffer<u32>, nodes: usize) -> Self {
         let (all, _) = pairs.as_chunks::<2>();
         let mut by_row: Vec<u32> = (0..all.len() as u32).collect();
-        by_row.par_sort_unstable_by_key(|&at| all[at as usize][1]);
+        by_row.sort_unstable_by_key(|&at| all[at as usize][1]);
         let nodes = if all.is_empty() { 0 } else { nodes };
         let nodes = Filter::of_ordinals(nodes, all.iter().map(|&[node, _]| node));
         Self { pairs, by_row, nodes }
@@ -74,9 +74,9 @@ impl Twins {
 
     /// The twins of a node, ascending.
     pub(super) fn of(&self, node: u32) -> impl Iterator<Item = Ordinal> {
-        let from = |pairs: &[[u32; 2]]| pairs.partition_point(|pair| pair[0] < node);
-        let start = if self.nodes.has(node) { from(self.pairs()) } else { self.len() };
-        self.pairs()[start..].iter().take_while(move |pair| pair[0] == node).map(|pair| pair[1])
+        let pairs = if self.nodes.has(node) { self.pairs() } else { &[] };
+        let start = pairs.partition_point(|pair| pair[0] < node);
+        pairs[start..].iter().take_while(move |pair| pair[0] == node).map(|pair| pair[1])
     }
 
     /// The node of a row that is a twin.
