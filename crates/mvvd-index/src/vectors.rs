@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{Float16Type, Float32Type, UInt32Type};
+use arrow::datatypes::{Float16Type, Float32Type, ToByteSlice, UInt32Type};
 use half::f16;
 use mvvd_core::kernels::{self, Sparse};
 use mvvd_core::metric::Metric;
@@ -133,6 +133,17 @@ impl<'a> Vectors<'a> {
             Values::F32(values) => out.copy_from_slice(&values[range]),
             Values::F16(values) => out.iter_mut().zip(&values[range]).for_each(|(out, v)| *out = v.to_f32()),
             Values::Bits(_) | Values::Sparse { .. } => panic!("{} is no dense vector", self.ty),
+        }
+    }
+
+    /// The bytes of a row's values. Sparse vectors have no such form.
+    pub(crate) fn bytes(&self, ordinal: Ordinal) -> &'a [u8] {
+        let (row, dims) = (ordinal as usize, self.ty.dims);
+        match self.values {
+            Values::F32(values) => values[row * dims..][..dims].to_byte_slice(),
+            Values::F16(values) => values[row * dims..][..dims].to_byte_slice(),
+            Values::Bits(bytes) => &bytes[row * VectorType::bit_bytes(dims)..][..VectorType::bit_bytes(dims)],
+            Values::Sparse { .. } => panic!("{} is no dense vector", self.ty),
         }
     }
 

@@ -5,9 +5,6 @@ pub(super) const NONE: u32 = u32::MAX;
 /// Node numbers stay below this, so that a key has a bit to spare.
 pub(super) const NODES_MAX: usize = 1 << 31;
 
-/// See [`Beam::offer`].
-const EQUAL_MAX: usize = 8;
-
 /// A distance, 0 if it is below, and a node, as one number that sorts by distance. The lowest bit is left for a mark.
 #[inline(always)]
 pub(super) fn key(distance: f32, node: u32) -> u64 {
@@ -63,19 +60,6 @@ impl Beam {
         self.keys.insert(at, key);
         self.next = self.next.min(at);
         true
-    }
-
-    /// As [`Beam::push`], and false if between [`EQUAL_MAX`] and twice as many others are there with this distance: equal
-    /// vectors must not leave the beam without a way to others.
-    #[inline]
-    pub(super) fn offer(&mut self, distance: f32, node: u32) -> bool {
-        let key = key(distance, node);
-        let at = self.keys.partition_point(|&other| other < key);
-        let is_as_far = |at: usize| self.keys.get(at).is_some_and(|other| other >> 32 == key >> 32);
-        if at >= EQUAL_MAX && is_as_far(at - EQUAL_MAX) || is_as_far(at + EQUAL_MAX - 1) {
-            return false;
-        }
-        self.push(distance, node)
     }
 
     /// The nearest node that was not taken yet, which is taken now.
@@ -154,15 +138,6 @@ mod tests {
             [Some((0.0, 9)), Some((1.0, 1)), Some((2.0, 4)), None]
         );
         assert!(!beam.push(f32::INFINITY, 3) && !beam.push(7.0, 3));
-    }
-
-    #[test]
-    fn equal_distances_leave_room_for_others() {
-        let mut beam = Beam::default();
-        beam.reset(20);
-        (0..100).for_each(|node| _ = beam.offer(1.0, (node * 37) % 100));
-        assert!((EQUAL_MAX..2 * EQUAL_MAX).contains(&beam.nodes().count()));
-        assert!(beam.offer(2.0, 200) && beam.offer(0.5, 201) && beam.push(1.0, 300));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::index::{Entries, Hnsw, Upper};
 use super::insert::Inserter;
 use super::layout::{Codes, Records, Shape};
 use super::space::{Coded, Raw, Space};
+use super::twins::{self, Key, Twins};
 use crate::calibrate::{Curve, K, Sample};
 use crate::codec::rabitq::{self, Form};
 use crate::codec::sq8::{self, Sq8};
@@ -39,6 +40,8 @@ pub(super) struct Draft {
     pub(super) rows: usize,
     /// The row of each node, ascending.
     pub(super) ordinals: Vec<Ordinal>,
+    /// Node and row of each twin, ascending.
+    pub(super) twins: Vec<[u32; 2]>,
     /// None over the vectors themselves.
     pub(super) coding: Option<Coding>,
     pub(super) graph: Graph,
@@ -58,27 +61,29 @@ pub(super) struct Coding {
 pub(super) fn build(settings: Settings, column: &Vectors<'_>, build: &Build<'_>) -> Result<Hnsw> {
     build.pool.install(|| {
         let euclid = (settings.codes != Codes::None).then(|| Euclid::of(settings.metric, column));
-        let ordinals = nodes_of(euclid.as_ref(), column, 0);
-        let coding = euclid.map(|euclid| {
+        let mut ordinals = usable(euclid.as_ref(), column, 0);
+        let mut coding = euclid.map(|euclid| {
             let sq8 = Sq8::new(mean(&euclid, column, &ordinals));
             let mut coding = Coding { euclid, sq8, codes: Vec::new(), factors: Vec::new() };
             coding.append(column, &ordinals);
             coding
         });
         build.check()?;
+        let twins = twins::fold(column, &mut ordinals, &mut coding, 0);
+        build.check()?;
         let levels: Vec<u8> = (0..ordinals.len() as u32).map(|node| level_of(build.seed, node, settings.m)).collect();
         let entry = (0..levels.len()).max_by_key(|&node| (levels[node], usize::MAX - node)).unwrap_or(0) as u32;
         let graph = Graph::new(settings.degree(), settings.m, levels);
-        let draft = Draft { settings, seed: build.seed, rows: column.len(), ordinals, coding, graph, entry };
+        let draft = Draft { settings, seed: build.seed, rows: column.len(), ordinals, twins, coding, graph, entry };
         draft.insert(column, 0, build)?;
         draft.finish(column, build)
     })
 }
 
-/// The rows from `start` on that can be nodes.
-pub(super) fn nodes_of(euclid: Option<&Euclid>, column: &Vectors<'_>, start: usize) -> Vec<Ordinal> {
+/// The rows from `start` on that can be found.
+pub(super) fn usable(euclid: Option<&Euclid>, column: &Vectors<'_>, start: usize) -> Vec<Ordinal> {
     let width = euclid.map_or(column.dims(), Euclid::dims);
-    let usable = |buffer: &mut Vec<f32>, ordinal: Ordinal| match euclid {
+    let is_usable = |buffer: &mut Vec<f32>, ordinal: Ordinal| match euclid {
         Some(euclid) => euclid.row(column, ordinal, buffer),
         None if !column.is_valid(ordinal) => false,
         None if column.vector_type().kind == VectorKind::Bit => true,
@@ -87,11 +92,11 @@ pub(super) fn nodes_of(euclid: Option<&Euclid>, column: &Vectors<'_>, start: usi
             buffer.iter().all(|x| x.is_finite())
         }
     };
-    let nodes: Vec<Option<Ordinal>> = (start as Ordinal..column.len() as Ordinal)
+    let rows: Vec<Option<Ordinal>> = (start as Ordinal..column.len() as Ordinal)
         .into_par_iter()
-        .map_init(|| vec![0.0; width], |buffer, ordinal| usable(buffer, ordinal).then_some(ordinal))
+        .map_init(|| vec![0.0; width], |buffer, ordinal| is_usable(buffer, ordinal).then_some(ordinal))
         .collect();
-    nodes.into_iter().flatten().take(NODES_MAX).collect()
+    rows.into_iter().flatten().take(NODES_MAX).collect()
 }
 
 fn mean(euclid: &Euclid, column: &Vectors<'_>, ordinals: &[Ordinal]) -> Vec<f32> {
@@ -126,6 +131,23 @@ impl Coding {
                 *factors = sq8.encode(image, code);
             },
         );
+    }
+
+    /// What tells the codes of two places apart.
+    pub(super) fn key(&self, place: usize) -> Key<'_> {
+        let sq8::Factors { scale, square } = self.factors[place];
+        (&self.codes[place * self.sq8.dims()..][..self.sq8.dims()], [scale.to_bits(), square.to_bits()])
+    }
+
+    /// Keeps the codes at some places, which ascend.
+    pub(super) fn keep(&mut self, places: &[u32]) {
+        let dims = self.sq8.dims();
+        for (to, &from) in places.iter().enumerate() {
+            self.codes.copy_within(from as usize * dims..(from as usize + 1) * dims, to * dims);
+            self.factors[to] = self.factors[from as usize];
+        }
+        self.codes.truncate(places.len() * dims);
+        self.factors.truncate(places.len());
     }
 
     fn space(&self) -> Coded<'_> {
@@ -213,11 +235,13 @@ impl Draft {
         let records = Records::new(shape, bytes.into());
         let upper = Upper::new(m, self.graph.levels.clone().into(), self.graph.upper().into());
         let coding = self.coding.map(|coding| (coding.euclid, coding.sq8));
+        let twins = Twins::new(self.twins.into_flattened().into(), self.ordinals.len());
         let mut hnsw = Hnsw::new(
             self.settings,
             self.seed,
             self.rows,
             self.ordinals.into(),
+            twins,
             coding,
             records,
             self.entry,

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use mvvd_core::{Ordinal, Result};
 
 use super::beam::{Marks, key, parts};
+use super::filtered::Passing;
 use super::guide::{ByCodes, ByEstimates, ByVectors, Coded, Guide};
 use super::index::Hnsw;
 use super::layout::Codes;
@@ -59,7 +60,7 @@ struct State {
     started: bool,
     /// Nodes that were met and not visited.
     ahead: BinaryHeap<Reverse<u64>>,
-    /// Nodes that were visited and not given: the discard heap.
+    /// Rows of nodes that were visited, and not given: the discard heap. The bits of a distance, then the row.
     found: BinaryHeap<Reverse<u64>>,
     marks: Marks,
     /// A bit for each row that was found.
@@ -72,13 +73,14 @@ impl Cursor for Walk<'_> {
         loop {
             let missing = count - hits.len();
             let wanted = missing.saturating_add(self.ef);
-            let (index, request, state) = (self.index, self.request, &mut self.state);
+            let (index, state) = (self.index, &mut self.state);
+            let passing = Passing::new(index, self.request.filter);
             match index.settings.codes {
-                Codes::RaBitQ => walk(index, ByEstimates { index, query: &self.coded }, request.filter, state, wanted),
-                Codes::Sq8 => walk(index, ByCodes { index, query: &self.coded }, request.filter, state, wanted),
+                Codes::RaBitQ => walk(ByEstimates { index, query: &self.coded }, passing, state, wanted),
+                Codes::Sq8 => walk(ByCodes { index, query: &self.coded }, passing, state, wanted),
                 Codes::None => {
                     let guide = ByVectors { index, vectors: &self.columns[0], query: &self.term.query };
-                    walk(index, guide, request.filter, state, wanted);
+                    walk(guide, passing, state, wanted);
                 }
             }
             hits.extend(self.found(missing));
@@ -100,13 +102,13 @@ impl Walk<'_> {
     fn found(&mut self, count: usize) -> Vec<Hit> {
         // Some more than asked for: the order of codes is not exact.
         let some = count.saturating_add(count / 2).saturating_add(8);
-        let nodes: Vec<u64> =
+        let rows: Vec<u64> =
             std::iter::from_fn(|| self.state.found.pop()).take(some).map(|Reverse(found)| found).collect();
-        let ordinals: Vec<Ordinal> = nodes.iter().map(|&found| self.index.ordinals[parts(found).1 as usize]).collect();
+        let ordinals: Vec<Ordinal> = rows.iter().map(|&found| found as Ordinal).collect();
         let mut distances = vec![0.0; ordinals.len()];
         exact::score(self.columns, self.request, &ordinals, &mut distances);
         let hits = ordinals.iter().zip(&distances).map(|(&ordinal, &distance)| Hit { distance, ordinal });
-        let mut hits: Vec<(Hit, u64)> = hits.zip(nodes).filter(|(hit, _)| !hit.distance.is_nan()).collect();
+        let mut hits: Vec<(Hit, u64)> = hits.zip(rows).filter(|(hit, _)| !hit.distance.is_nan()).collect();
         hits.sort_unstable();
         for (_, found) in hits.drain(count.min(hits.len())..) {
             self.state.found.push(Reverse(found));
@@ -128,8 +130,8 @@ impl Walk<'_> {
     }
 }
 
-/// Visits nodes, the nearest first, until `wanted` found ones are waiting or there is none left.
-fn walk<G: Guide>(index: &Hnsw, mut guide: G, filter: Option<&Filter>, state: &mut State, wanted: usize) {
+/// Visits nodes, the nearest first, until `wanted` rows are waiting or there is no node left.
+fn walk<G: Guide>(mut guide: G, passing: Passing<'_>, state: &mut State, wanted: usize) {
     let State { started, ahead, found, marks, seen } = state;
     if !std::mem::replace(started, true) {
         guide.starts(marks, |distance, node| ahead.push(Reverse(key(distance, node))));
@@ -144,10 +146,9 @@ fn walk<G: Guide>(index: &Hnsw, mut guide: G, filter: Option<&Filter>, state: &m
         let distance = guide.visit(node, met, f32::INFINITY, marks, |distance, link| {
             ahead.push(Reverse(key(distance, link)));
         });
-        let ordinal = index.ordinals[node as usize];
-        if filter.is_none_or(|filter| filter.has(ordinal)) {
-            seen[ordinal as usize / 64] |= 1 << (ordinal % 64);
-            found.push(Reverse(key(distance, node)));
+        for row in passing.rows(node) {
+            seen[row as usize / 64] |= 1 << (row % 64);
+            found.push(Reverse(key(distance, 0) | u64::from(row)));
         }
     }
 }

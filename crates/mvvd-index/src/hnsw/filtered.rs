@@ -4,6 +4,8 @@
 //! Walking over the nodes that may be found only, and over the neighbours of others (Patel et al. 2024, "ACORN"), was
 //! slower at every share: what it saves in distances it spends on links, and clusters come apart.
 
+use mvvd_core::Ordinal;
+
 use super::guide::{Distances, Scratch};
 use super::index::Hnsw;
 use super::search::{Wanted, best_first};
@@ -15,7 +17,7 @@ use crate::filter::Filter;
 const SCANNED: usize = 32;
 const SCANNED_UNFILTERED: usize = 16;
 
-/// The nodes that may be found.
+/// The nodes that may be found: those of which a row may be.
 #[derive(Clone, Copy)]
 pub(super) struct Passing<'a> {
     index: &'a Hnsw,
@@ -31,7 +33,17 @@ impl<'a> Passing<'a> {
 
     #[inline(always)]
     pub(super) fn has(&self, node: u32) -> bool {
-        self.filter.is_none_or(|filter| filter.has(if self.same { node } else { self.index.ordinals[node as usize] }))
+        match self.filter {
+            None => true,
+            Some(filter) if self.same => filter.has(node),
+            Some(_) => self.rows(node).next().is_some(),
+        }
+    }
+
+    /// The rows of a node that may be found, ascending.
+    pub(super) fn rows(&self, node: u32) -> impl Iterator<Item = Ordinal> {
+        let rows = std::iter::once(self.index.ordinals[node as usize]).chain(self.index.twins.of(node));
+        rows.filter(|&row| self.filter.is_none_or(|filter| filter.has(row)))
     }
 
     /// All of them, ascending.

@@ -1,15 +1,16 @@
 //! The bytes of an index of kind `hnsw`, as [`crate::parts`] lays numbers and arrays out.
 //!
 //! ```text
-//! u32 version, 1          u32 codes: 0 RaBitQ, 1 SQ8, 2 none
+//! u32 version, 2          u32 codes: 0 RaBitQ, 1 SQ8, 2 none
 //! u32 m                   u32 ef_construction
 //! u64 seed                u64 rows
 //! u64 nodes               u32 entry
 //! f64 square of the greatest length (crate::euclid)
 //! u64 links of the upper levels    u64 entries
+//! u64 twins
 //! u32 n, then n times u32 effort and f32 recall
-//! arrays: the rows of nodes u32; the centre f32; levels u8; upper links u32; entries u32, their factors f32 and codes
-//!         u8; records (hnsw::layout)
+//! arrays: the rows of nodes u32; twins, each u32 node and u32 row, ascending; the centre f32; levels u8; upper links u32;
+//!         entries u32, their factors f32 and codes u8; records (hnsw::layout)
 //! ```
 
 use arrow::buffer::Buffer;
@@ -20,13 +21,14 @@ use super::Settings;
 use super::beam::{NODES_MAX, NONE};
 use super::index::{Entries, Hnsw, Upper};
 use super::layout::{Codes, Records, Shape};
+use super::twins::Twins;
 use crate::calibrate::Curve;
 use crate::codec::sq8::Sq8;
 use crate::euclid::Euclid;
 use crate::parts::{PartsReader, PartsWriter, corrupt};
 use crate::rotate::PADDING;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Codes {
     fn number(self) -> u32 {
@@ -53,8 +55,10 @@ impl Hnsw {
         parts.number(self.coding.as_ref().map_or(0.0, |(euclid, _)| euclid.square_max()));
         parts.number(self.upper.links.len() as u64);
         parts.number(self.entries.nodes.len() as u64);
+        parts.number(self.twins.len() as u64);
         self.curve.write(&mut parts);
         parts.array(&self.ordinals);
+        parts.array(&self.twins.pairs);
         parts.array(self.coding.as_ref().map_or(&[][..], |(_, sq8)| sq8.centre()));
         parts.array(&self.upper.levels);
         parts.array(&self.upper.links);
@@ -81,7 +85,7 @@ pub(super) fn open(settings: Settings, column: VectorType, bytes: Buffer) -> Res
     let (rows, nodes) = (parts.count()?, parts.count()?);
     let entry = parts.number::<u32>()?;
     let square_max = parts.number::<f64>()?;
-    let (upper_links, entries) = (parts.count()?, parts.count()?);
+    let (upper_links, entries, twins) = (parts.count()?, parts.count()?, parts.count()?);
     let curve = Curve::read(&mut parts)?;
     if nodes > rows.min(NODES_MAX) || (nodes > 0 && entry as usize >= nodes) {
         return Err(corrupt(format!("{nodes} nodes of {rows} rows, starting at {entry}")));
@@ -99,6 +103,8 @@ pub(super) fn open(settings: Settings, column: VectorType, bytes: Buffer) -> Res
     if !ordinals.is_sorted_by(|a, b| a < b) || ordinals.last().is_some_and(|&last| last as usize >= rows) {
         return Err(corrupt("its rows are not in order"));
     }
+    let twins = twins.checked_mul(2).ok_or_else(|| corrupt("a length is too large"))?;
+    let twins = Twins::open(parts.array(twins)?, &ordinals, rows)?;
     let centre = parts.array::<f32>(dims)?;
     if !centre.iter().all(|x| x.is_finite()) {
         return Err(corrupt("its centre is nowhere"));
@@ -122,7 +128,7 @@ pub(super) fn open(settings: Settings, column: VectorType, bytes: Buffer) -> Res
     let coding = euclid.map(|euclid| (euclid, Sq8::new(centre.to_vec())));
     let upper = Upper::new(settings.m, levels, links);
     let entries = Entries { nodes: entry_nodes, factors, codes };
-    let mut index = Hnsw::new(settings, seed, rows, ordinals, coding, records, entry, upper, entries);
+    let mut index = Hnsw::new(settings, seed, rows, ordinals, twins, coding, records, entry, upper, entries);
     index.curve = curve;
     Ok(index)
 }

@@ -9,6 +9,7 @@ use mvvd_core::{Ordinal, Result};
 use super::graph::upper_starts;
 use super::guide::{ByCodes, Coded, Distances, Scratch};
 use super::layout::{Codes, Records};
+use super::twins::Twins;
 use super::{NONE, Settings, cursor, extend};
 use crate::calibrate::{Curve, K};
 use crate::codec::sq8::Sq8;
@@ -33,6 +34,7 @@ pub(super) struct Hnsw {
     pub(super) rows: usize,
     /// The row of each node, ascending.
     pub(super) ordinals: ScalarBuffer<Ordinal>,
+    pub(super) twins: Twins,
     pub(super) coding: Option<(Euclid, Sq8)>,
     pub(super) rotation: Option<Rotation>,
     pub(super) records: Records,
@@ -98,6 +100,7 @@ impl Hnsw {
         seed: u64,
         rows: usize,
         ordinals: ScalarBuffer<Ordinal>,
+        twins: Twins,
         coding: Option<(Euclid, Sq8)>,
         records: Records,
         entry: u32,
@@ -107,12 +110,36 @@ impl Hnsw {
         let dims = coding.as_ref().map_or(0, |(euclid, _)| euclid.dims());
         let rotation = (settings.codes == Codes::RaBitQ).then(|| Rotation::new(dims, seed));
         let (curve, scratches) = (Curve::default(), Mutex::default());
-        Self { settings, seed, rows, ordinals, coding, rotation, records, entry, upper, entries, curve, scratches }
+        Self {
+            settings,
+            seed,
+            rows,
+            ordinals,
+            twins,
+            coding,
+            rotation,
+            records,
+            entry,
+            upper,
+            entries,
+            curve,
+            scratches,
+        }
     }
 
     /// Number of nodes.
     pub(super) fn nodes(&self) -> usize {
         self.ordinals.len()
+    }
+
+    /// Number of rows that can be found.
+    pub(super) fn findable_rows(&self) -> usize {
+        self.nodes() + self.twins.len()
+    }
+
+    /// The node of a row.
+    fn node_of(&self, row: Ordinal) -> Option<u32> {
+        self.ordinals.binary_search(&row).map(|node| node as u32).ok().or_else(|| self.twins.node_of(row))
     }
 
     /// Candidates that a search keeps.
@@ -149,13 +176,13 @@ impl VectorIndex for Hnsw {
     }
 
     fn findable(&self, _: usize) -> Option<usize> {
-        Some(self.nodes())
+        Some(self.findable_rows())
     }
 
     fn memory_bytes(&self) -> usize {
         let upper = self.upper.levels.len() + 4 * (self.upper.at.len() + self.upper.links.len());
         let entries = 4 * (self.entries.nodes.len() + self.entries.factors.len()) + self.entries.codes.len();
-        self.records.bytes().len() + 4 * self.ordinals.len() + upper + entries
+        self.records.bytes().len() + 4 * self.ordinals.len() + self.twins.memory_bytes() + upper + entries
     }
 
     fn search(&self, columns: &[Vectors<'_>], request: &Request<'_>) -> Result<Vec<Hit>> {
@@ -180,7 +207,7 @@ impl VectorIndex for Hnsw {
             return Ok(estimates);
         }
         let found = ordinals.iter().enumerate();
-        let found = found.filter_map(|(i, row)| Some((i, self.ordinals.binary_search(row).ok()? as u32)));
+        let found = found.filter_map(|(i, &row)| Some((i, self.node_of(row)?)));
         let (places, nodes): (Vec<usize>, Vec<u32>) = found.unzip();
         let mut squares = vec![0.0; nodes.len()];
         ByCodes { index: self, query: &coded }.distances(&nodes, &mut squares);

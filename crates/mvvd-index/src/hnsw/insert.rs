@@ -118,7 +118,7 @@ impl<'a, S: Space> Inserter<'a, S> {
             let limit = self.beam.limit();
             for (&distance, &link) in self.distances.iter().zip(&self.fresh) {
                 if distance < limit {
-                    self.beam.offer(distance, link);
+                    self.beam.push(distance, link);
                 }
             }
         }
@@ -127,33 +127,23 @@ impl<'a, S: Space> Inserter<'a, S> {
     }
 
     /// Chooses at most `count` of `near` (ascending): those nearer to the node than to any chosen before. Algorithm 4.
-    ///
-    /// Equal vectors are all as near to the node as to each other. They may take half of the places, so that they are
-    /// found and yet do not cut themselves off from the rest.
     fn choose(&mut self, near: &[(f32, u32)], count: usize) {
         /// Chosen ones that are compared at once: many candidates fall to the first few.
         const AT_ONCE: usize = 4;
         self.chosen.clear();
-        let mut equal = 0;
         for &(distance, node) in near {
             if self.chosen.len() == count {
                 break;
             }
-            let (mut apart, mut same) = (true, false);
             if !self.chosen.is_empty() {
                 self.space.set(&mut self.other, node);
             }
-            for chosen in self.chosen.chunks(AT_ONCE) {
+            let apart = self.chosen.chunks(AT_ONCE).all(|chosen| {
                 let mut distances = [0.0; AT_ONCE];
                 self.space.distances(&self.other, chosen, &mut distances[..chosen.len()]);
-                if distances[..chosen.len()].iter().any(|&between| between < distance) {
-                    apart = false;
-                    break;
-                }
-                same |= distances[..chosen.len()].contains(&0.0);
-            }
-            if apart && !(same && 2 * equal >= count) {
-                equal += usize::from(same);
+                distances[..chosen.len()].iter().all(|&between| between >= distance)
+            });
+            if apart {
                 self.chosen.push(node);
             }
         }

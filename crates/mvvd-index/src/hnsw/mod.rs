@@ -3,6 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | `build` | from vectors to an index: codes, links, records; `extend` adds rows |
+//! | `twins` | which rows share a node |
 //! | `graph`, `insert`, `fill` | a graph in the making, how a node gets its links, and further ones |
 //! | `space` | how far apart two nodes are while a graph is built |
 //! | `layout`, `format` | the record of a node, and the bytes of an index |
@@ -27,6 +28,7 @@ mod search;
 mod space;
 #[cfg(test)]
 mod tests;
+mod twins;
 
 use std::sync::Arc;
 

@@ -41,23 +41,34 @@ impl Hnsw {
         filter: Option<&Filter>,
     ) -> Result<Vec<Hit>> {
         let filter = filter.filter(|filter| filter.count() < self.rows);
-        let most = filter.map_or(self.nodes(), Filter::count);
+        let most = filter.map_or(self.findable_rows(), Filter::count);
         let wanted = Wanted { ef, keep: k.saturating_add(k / 2).saturating_add(8) };
         if most <= wanted.keep {
             return Ok(self.measure_all(column, term, k, filter));
         }
         let mut scratch = self.scratch();
         let walked = self.propose(column, &term.query, &wanted, filter, &mut scratch);
-        let ordinals: Vec<Ordinal> = scratch.found.nodes().map(|(_, node)| self.ordinals[node as usize]).collect();
+        let nodes: Vec<u32> = scratch.found.nodes().map(|(_, node)| node).collect();
         self.give_back(scratch);
-        let mut distances = vec![0.0; ordinals.len()];
-        column.distances(term.metric, &term.query, &ordinals, &mut distances);
-        let weight = f64::from(term.weight);
-        let hits = ordinals.into_iter().zip(distances);
-        let hits = hits.map(|(ordinal, distance)| Hit { distance: weight * distance, ordinal });
-        let mut hits: Vec<Hit> = hits.filter(|hit| !hit.distance.is_nan()).collect();
-        if !walked || hits.len() < k.min(most) {
-            // No form of this query, or not enough that the graph reaches.
+        if !walked {
+            // No form of this query for codes.
+            return Ok(self.measure_all(column, term, k, filter));
+        }
+        let passing = Passing::new(self, filter);
+        let first = |&node: &u32| passing.rows(node).next().expect("a node is found for a row that may be");
+        let firsts: Vec<Ordinal> = nodes.iter().map(first).collect();
+        let mut hits = measure(column, term, &firsts);
+        if self.twins.len() > 0 {
+            // Codes are equal, vectors need not be; of equal ones no more than `keep` can be among the nearest.
+            let mut order: Vec<(Hit, u32)> = hits.iter().copied().zip(nodes).collect();
+            order.sort_unstable();
+            let others = order.iter().flat_map(|&(_, node)| passing.rows(node).skip(1));
+            let others: Vec<Ordinal> = others.take(wanted.keep).collect();
+            hits.extend(measure(column, term, &others));
+        }
+        hits.retain(|hit| !hit.distance.is_nan());
+        if hits.len() < k.min(most) {
+            // Not enough that the graph reaches.
             return Ok(self.measure_all(column, term, k, filter));
         }
         hits.sort_unstable();
@@ -113,6 +124,15 @@ impl Hnsw {
     }
 }
 
+/// Rows with their distances.
+fn measure(column: &Vectors<'_>, term: &Term, ordinals: &[Ordinal]) -> Vec<Hit> {
+    let mut distances = vec![0.0; ordinals.len()];
+    column.distances(term.metric, &term.query, ordinals, &mut distances);
+    let weight = f64::from(term.weight);
+    let hits = ordinals.iter().zip(distances);
+    hits.map(|(&ordinal, distance)| Hit { distance: weight * distance, ordinal }).collect()
+}
+
 /// Malkov & Yashunin 2018, algorithm 2, towards a query: visits the nearest known node until the `ef` nearest known ones
 /// are visited.
 ///
@@ -153,7 +173,7 @@ pub(super) fn best_first<G: Guide>(
                     near.push(link);
                 }
             } else {
-                beam.offer(distance, link);
+                beam.push(distance, link);
                 if passing.has(link) {
                     found.push(distance, link);
                 }

@@ -62,10 +62,7 @@ impl Space for Raw<'_> {
     fn set(&self, from: &mut Option<Query>, node: u32) {
         let ordinal = self.ordinals[node as usize];
         *from = Some(match self.vectors.values() {
-            Values::Bits(bits) => {
-                let bytes = bits.len() / self.vectors.len();
-                Query::Bits(Arc::from(&bits[ordinal as usize * bytes..][..bytes]))
-            }
+            Values::Bits(_) => Query::Bits(Arc::from(self.vectors.bytes(ordinal))),
             _ => {
                 let mut values = vec![0.0; self.vectors.dims()];
                 self.vectors.copy_f32(ordinal, &mut values);

@@ -233,6 +233,167 @@ fn many_equal_vectors_cut_nothing_off() {
     }
 }
 
+/// `rows` rows that repeat `distinct` clustered ones in turn.
+fn repeated(rows: usize, dims: usize, distinct: usize) -> Vec<f32> {
+    let few = clustered(distinct, dims, 3);
+    (0..rows).flat_map(|row| few[row % distinct * dims..][..dims].to_vec()).collect()
+}
+
+/// That searches with and without filters, cursors and estimates of a few distinct rows are exact, ties by ordinal.
+fn check_equal_rows(index: &Hnsw, column: Vectors<'_>, query: &Query) {
+    let (rows, metric, columns) = (column.len(), index.settings.metric, [column]);
+    let what = format!("{metric} {:?}", index.settings.codes);
+    let valid = (0..rows as Ordinal).filter(|&row| column.is_valid(row)).count();
+    assert_eq!(index.findable(0), Some(valid), "{what}");
+    let terms = term(metric, query.clone());
+    let only = |passes: fn(Ordinal) -> bool| Filter::of_ordinals(rows, (0..rows as Ordinal).filter(|&row| passes(row)));
+    let filters = [
+        only(|row| row >= 60),
+        only(|row| row >= 60 && row % 6 == 4),
+        only(|row| row % 100 == 99),
+        only(|row| row % 2 == 0),
+        only(|_| false),
+    ];
+    for filter in filters.iter().map(Some).chain([None]) {
+        for k in [1, 10, 400] {
+            let request = request(&terms, k, filter);
+            let truth = exact::search(&columns, rows, &request);
+            assert_eq!(index.search(&columns, &request).unwrap(), truth, "{what} {k} {:?}", filter.map(Filter::count));
+        }
+        let request =
+            Request { effort: Effort { ef_search: Some(1), ..Effort::default() }, ..request(&terms, 5, filter) };
+        let mut cursor = index.cursor(&columns, &request).unwrap();
+        let mut given = Vec::new();
+        while let hits @ [_, ..] = &cursor.next(70).unwrap()[..] {
+            given.extend_from_slice(hits);
+        }
+        given.sort();
+        assert_eq!(given, exact::search(&columns, rows, &Request { k: rows, ..request }), "{what}");
+    }
+    if index.settings.codes != Codes::None {
+        let all: Vec<Ordinal> = (0..rows as Ordinal).collect();
+        let estimates = index.estimates(&columns, &terms[0], &all).unwrap();
+        let first = |row: usize| (row % 6..rows).step_by(6).find(|&row| column.is_valid(row as Ordinal)).unwrap();
+        for (row, estimate) in estimates.iter().enumerate() {
+            match column.is_valid(row as Ordinal) {
+                true => assert_eq!(*estimate, estimates[first(row)], "{what} {row}"),
+                false => assert!(estimate.is_nan(), "{what} {row}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn equal_rows_are_one_node() {
+    let (rows, dims, distinct) = (1500, 8, 6);
+    let values = repeated(rows, dims, distinct);
+    let nulls = NullBuffer::from((0..rows).map(|row| row > 3 && row % 7 != 0).collect::<Vec<_>>());
+    let array = array(&values, dims, Some(nulls));
+    for column in [Vectors::new(&array, dense(dims)), Vectors::of_f32(&values, dims)] {
+        for (metric, codes) in DENSE {
+            let spec = spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "16")]);
+            let bytes = bytes_of(&spec, column);
+            assert_eq!(bytes, bytes_of(&spec, column));
+            let index = open_index(&spec, &bytes, dims);
+            assert_eq!(index.nodes(), distinct, "{metric} {codes}");
+            check_equal_rows(&index, column, &queries(dims, 1)[0]);
+            check_equal_rows(&index, column, &Query::Dense(values[..dims].into()));
+        }
+    }
+    // As many ones at the end as tell the distances apart.
+    let bits: Vec<[u8; 2]> = (0..rows).map(|row| [0x35, (1 << (row % distinct)) - 1]).collect();
+    let array = FixedSizeBinaryArray::try_from_iter(bits.iter()).unwrap();
+    let ty = VectorType { kind: VectorKind::Bit, dims: 16 };
+    let column = Vectors::new(&array, ty);
+    for metric in [Metric::Hamming, Metric::Jaccard] {
+        let spec = spec(metric, ty, &[]);
+        let index = format::open(Settings::of(&spec), ty, aligned(&bytes_of(&spec, column))).unwrap();
+        assert_eq!(index.nodes(), distinct);
+        check_equal_rows(&index, column, &Query::Bits(Arc::from([0x35, 0])));
+    }
+}
+
+#[test]
+fn which_rows_are_one_node_does_not_depend_on_threads() {
+    let (rows, dims, distinct) = (3000, 8, 900);
+    let values = repeated(rows, dims, distinct);
+    for (metric, codes) in DENSE {
+        let spec = spec(metric, dense(dims), &[("codes", codes), ("ef_construction", "16")]);
+        let [one, four] = [1, 4].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let build = Build { pool: &pool, seed: 11, progress: &|_| (), cancelled: &AtomicBool::new(false) };
+            open_index(&spec, &HnswKind.build(&spec, &[Vectors::of_f32(&values, dims)], &build).unwrap(), dims)
+        });
+        assert_eq!(one.nodes(), distinct, "{metric} {codes}");
+        assert_eq!((one.ordinals, one.twins.pairs), (four.ordinals, four.twins.pairs), "{metric} {codes}");
+    }
+}
+
+#[test]
+fn a_query_without_a_direction_finds_nothing_whatever_was_found_before() {
+    let (rows, dims) = (1500, 8);
+    let values = repeated(rows, dims, 6);
+    let column = Vectors::of_f32(&values, dims);
+    let index = index_of(&spec(Metric::Cosine, dense(dims), &[]), column);
+    let [near, zero] = [queries(dims, 1).remove(0), Query::Dense(vec![0.0; dims].into())];
+    let [even, odd] = [0, 1].map(|rest| Filter::of_ordinals(rows, (0..rows as Ordinal).filter(|row| row % 2 == rest)));
+    for (query, filter, count) in [(near, &even, 10), (zero, &odd, 0)] {
+        let terms = term(Metric::Cosine, query);
+        assert_eq!(index.search(&[column], &request(&terms, 10, Some(filter))).unwrap().len(), count);
+    }
+}
+
+#[test]
+fn new_rows_join_the_nodes_of_old_ones() {
+    let (rows, dims, distinct) = (1500, 8, 6);
+    let values = repeated(rows, dims, distinct);
+    // The last of the distinct rows is not among the old ones.
+    let mut old = values[..500 * dims].to_vec();
+    old.chunks_mut(distinct * dims).filter(|rows| rows.len() == distinct * dims).for_each(|rows| {
+        let (rest, last) = rows.split_at_mut((distinct - 1) * dims);
+        last.copy_from_slice(&rest[..dims]);
+    });
+    let all = [&old[..], &values[500 * dims..]].concat();
+    let column = Vectors::of_f32(&all, dims);
+    for (metric, codes) in DENSE {
+        let spec = spec(metric, dense(dims), &[("codes", codes)]);
+        let index = index_of(&spec, Vectors::of_f32(&old, dims));
+        let bytes = with_build(|build| index.extended(&[column], build).unwrap().expect("one node more"));
+        let index = open_index(&spec, &bytes, dims);
+        assert_eq!((index.nodes(), index.findable(0)), (distinct, Some(rows)), "{metric} {codes}");
+        for query in queries(dims, 3) {
+            for k in [1, 10, 400] {
+                let terms = term(metric, query.clone());
+                let request = request(&terms, k, None);
+                let truth = exact::search(&[column], rows, &request);
+                assert_eq!(index.search(&[column], &request).unwrap(), truth, "{metric} {codes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_equal_codes_are_told_apart_by_their_vectors() {
+    let (rows, dims) = (3000, 4);
+    // Ten of each code: the first dimension decides the scale, and the last is far below a step of it.
+    let mut random = Random::new(4);
+    let values: Vec<f32> = (0..rows / 10)
+        .flat_map(|_| {
+            let [x, y] = [0, 1].map(|_| random.float());
+            (0..10).flat_map(move |i| [40.0 + x, y, 2.0 * y, 1e-4 * i as f32].map(|v| if x > 0.0 { v } else { -v }))
+        })
+        .collect();
+    let column = Vectors::of_f32(&values, dims);
+    for codes in ["rabitq", "sq8"] {
+        let spec = spec(Metric::L2, dense(dims), &[("codes", codes)]);
+        let index = open_index(&spec, &bytes_of(&spec, column), dims);
+        assert!(index.nodes() < rows / 5, "{}", index.nodes());
+        let queries: Vec<Query> = (0..40).map(|i| Query::Dense(values[i * 71 * dims..][..dims].into())).collect();
+        let found = recall(&index, column, Metric::L2, &queries, None);
+        assert!(found >= 0.95, "{codes}: {found}");
+    }
+}
+
 #[test]
 fn an_extended_index_finds_old_and_new_rows() {
     let (rows, dims) = (3000, 16);
