@@ -87,7 +87,9 @@ async fn record_bytes(place: &Place<'_>) -> Result<usize> {
     let log = || -> Result<u64> {
         let mut bytes = 0;
         for file in std::fs::read_dir(place.file("inserts/wal"))? {
-            bytes += file?.metadata()?.len();
+            // The file is longer than what is written of it, by zeros.
+            let file = std::fs::read(file?.path())?;
+            bytes += file.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
         }
         Ok(bytes)
     };
