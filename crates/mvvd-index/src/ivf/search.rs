@@ -145,7 +145,7 @@ impl<'a, C: Codec> Search<'a, C> {
         let rows = self.request.filter.map_or(index.rows, |filter| filter.count().min(index.rows)) as f64;
         let lists = index.lists().max(1) as f64;
         // Nanoseconds, roughly.
-        let (exact, coded) = (10.0 + 0.2 * width, 1.0 + 0.02 * width);
+        let (exact, coded) = (10.0 + 0.08 * width, 1.0 + 0.02 * width);
         let scanned = lists + index.rows as f64 * nprobe as f64 / lists;
         rows * exact < scanned * coded + 50.0 * nprobe as f64 + 10.0 * self.request.k as f64 * exact
     }
