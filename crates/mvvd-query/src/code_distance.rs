@@ -21,9 +21,10 @@ use datafusion::sql::sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Functi
 use mvvd_core::schema::IndexDef;
 use mvvd_core::{Error, Ordinal, Result, VectorKind};
 use mvvd_index::{Query, Term, Vectors};
-use mvvd_storage::{Database, Place, Snapshot, Table, index_columns, index_types, keys_of};
+use mvvd_storage::{Database, Place, Snapshot, index_columns, index_types, keys_of};
 
 use crate::error::to_df;
+use crate::indexes;
 use crate::search_functions::text_of;
 use crate::syntax::parse_expr;
 
@@ -56,12 +57,12 @@ pub(crate) fn expand(database: &Database, expr: &mut Expr) -> Result<()> {
         return Err(wrong("arguments are values in order".to_owned()));
     };
     let index_name = text_of(index).ok_or_else(|| wrong("the name of the index is a text".to_owned()))?;
-    let (table, def) = find(database, &index_name)?;
+    let (snapshot, def) = find(database, &index_name)?;
     if def.kind != kind {
         return Err(Error::invalid(format!("{name}: index \"{index_name}\" is of type {}", def.kind))
             .with_hint(format!("write {}{SUFFIX}", def.kind)));
     }
-    let types = index_types(table.snapshot().schema(), &def)?;
+    let types = index_types(snapshot.schema(), &def)?;
     let [ty] = types[..] else {
         return Err(Error::unsupported(format!("{name}: index \"{index_name}\" is over several columns")));
     };
@@ -83,14 +84,13 @@ pub(crate) fn expand(database: &Database, expr: &mut Expr) -> Result<()> {
     Ok(())
 }
 
-/// The index of this name, and its table.
-fn find(database: &Database, name: &str) -> Result<(Arc<Table>, IndexDef)> {
-    let of = |table: Arc<Table>| {
-        let snapshot = table.snapshot();
-        let def = snapshot.schema().indexes().iter().find(|index| index.name == name)?.clone();
-        Some((table, def))
-    };
-    let found = database.tables().into_iter().find_map(|(_, table)| of(table));
+/// The index of this name, and its table as it is now.
+fn find(database: &Database, name: &str) -> Result<(Arc<Snapshot>, IndexDef)> {
+    let found = indexes::find(database, name).and_then(|found| {
+        let snapshot = found.table.snapshot();
+        let def = snapshot.schema().indexes().iter().find(|index| index.id == found.id)?.clone();
+        Some((snapshot, def))
+    });
     found.ok_or_else(|| {
         Error::not_found(format!("index \"{name}\" does not exist")).with_hint("mvvd.indexes lists the indexes")
     })
@@ -164,8 +164,7 @@ impl CodeDistance {
         queries: &FixedSizeListArray,
         is_one_query: bool,
     ) -> Result<Float64Array> {
-        let (table, def) = find(&self.database, index)?;
-        let snapshot = table.snapshot();
+        let (snapshot, def) = find(&self.database, index)?;
         let places = places(&snapshot, keys)?;
         let mut distances = vec![None; places.len()];
         if is_one_query {

@@ -300,15 +300,15 @@ fn index_name(name: &ObjectName) -> Result<String> {
 }
 
 /// An index, by its table and its id: names may change hands.
-struct Found {
+pub(crate) struct Found {
     /// The name of the table.
     name: String,
-    table: Arc<mvvd_storage::Table>,
-    id: u32,
+    pub(crate) table: Arc<mvvd_storage::Table>,
+    pub(crate) id: u32,
 }
 
 /// The index named `name`.
-fn find(database: &Database, name: &str) -> Option<Found> {
+pub(crate) fn find(database: &Database, name: &str) -> Option<Found> {
     let id_in = |table: &mvvd_storage::Table| {
         let head = table.head();
         head.schema().indexes().iter().find(|index| index.name == name).map(|index| index.id)
