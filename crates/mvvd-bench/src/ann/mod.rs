@@ -33,8 +33,10 @@ use report::Line;
       --metric l2 --index hnsw --with m=16 --search ef_search=20 --search ef_search=40 --search ef_search=80
   mvvd-bench ann --base vectors.parquet --column v_gloss --query queries.parquet --query-column q_gloss \\
       --metric cosine --index ivf_rabitq --search recall_target=0.95 --filter-selectivity 0.1 --json
+  mvvd-bench ann --base sift.hdf5 --query sift.hdf5 --truth sift.hdf5 --metric l2 --index hnsw --search ef_search=40
 
-Files: .npy, .parquet (a column of lists), .fvecs, .bvecs, .fbin, .u8bin, .i8bin; neighbours also .ivecs and .ibin.
+Files: .npy, .parquet (a column of lists), .hdf5, .fvecs, .bvecs, .fbin, .u8bin, .i8bin; neighbours also .ivecs and .ibin.
+A file of ann-benchmarks serves for all three: of HDF5, --base reads the dataset train, --query test, --truth neighbors.
 A row counts as found if it is as near as the k-th true neighbour. Rates are the best of three passes after one that
 warms up; --threads 1 is the figure that other libraries publish. Sizes leave the vectors themselves out. --via sql loads a
 table in memory, makes the index there and asks through a prepared statement.")]
@@ -48,10 +50,10 @@ pub(crate) struct Ann {
     /// The true neighbours of each query, nearest first. Computed if left out, and where there is a filter.
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
-    /// Column of a Parquet base that has several.
+    /// Column of a Parquet base that has several, or dataset of an HDF5 base instead of train.
     #[arg(long)]
     column: Option<String>,
-    /// Column of Parquet queries that have several.
+    /// Column of Parquet queries that have several, or dataset of HDF5 queries instead of test.
     #[arg(long)]
     query_column: Option<String>,
     /// l2, cosine, ip or l1.
@@ -128,8 +130,8 @@ impl Ann {
     /// Builds the index and gives each setting's figures to `take`, until it says that this is enough.
     fn measure(&self, take: &mut dyn FnMut(&Line) -> Result<bool>) -> Result<()> {
         let (k, threads) = (self.k as usize, self.threads as usize);
-        let mut base = load::vectors(&self.base, self.column.as_deref())?;
-        let mut queries = load::vectors(&self.query, self.query_column.as_deref())?;
+        let mut base = load::vectors(&self.base, self.column.as_deref(), load::TRAIN)?;
+        let mut queries = load::vectors(&self.query, self.query_column.as_deref(), load::TEST)?;
         base.truncate(self.rows.unwrap_or(usize::MAX));
         queries.truncate(self.queries.unwrap_or(usize::MAX));
         if base.dims() != queries.dims() {

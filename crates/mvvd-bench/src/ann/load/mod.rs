@@ -1,5 +1,6 @@
 //! Vectors and neighbours from files, in the formats in which such data is published.
 
+mod hdf5;
 mod npy;
 mod parquet;
 mod vecs;
@@ -11,6 +12,8 @@ use std::path::Path;
 use arrow::buffer::{MutableBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowNativeType, ToByteSlice};
 use mvvd_bench::truth::Result;
+
+pub(crate) use hdf5::{TEST, TRAIN};
 
 /// Values of f32, row by row.
 #[derive(Debug, Clone)]
@@ -52,15 +55,16 @@ impl Matrix {
 }
 
 /// The formats, as an error lists them.
-const FORMATS: &str = ".npy, .parquet, .fvecs, .bvecs, .fbin, .u8bin and .i8bin hold vectors; .npy, .parquet, .ivecs and \
-                       .ibin (also with distances behind) hold neighbours. HDF5 of ann-benchmarks: convert it first, \
-                       python3 -c 'import h5py, numpy, sys; [numpy.save(n, f[n][:]) for f in [h5py.File(sys.argv[1])] for n in f]' FILE.hdf5";
+const FORMATS: &str = ".npy, .parquet, .hdf5, .h5, .fvecs, .bvecs, .fbin, .u8bin and .i8bin hold vectors; .npy, .parquet, \
+                       .hdf5, .h5, .ivecs and .ibin (also with distances behind) hold neighbours";
 
-/// The vectors in a file. Of a Parquet file the column `column`, or the only one that holds vectors.
-pub(crate) fn vectors(path: &Path, column: Option<&str>) -> Result<Matrix> {
+/// The vectors in a file. Of a Parquet file the column `column`, or the only one that holds vectors; of an HDF5 file the
+/// dataset `column`, or `dataset`.
+pub(crate) fn vectors(path: &Path, column: Option<&str>, dataset: &str) -> Result<Matrix> {
     let read = || match extension(path).as_str() {
         "npy" => npy::vectors(&mut open(path)?),
         "parquet" => parquet::vectors(File::open(path)?, column),
+        "hdf5" | "h5" => hdf5::vectors(path, column.unwrap_or(dataset)),
         "fvecs" => vecs::fvecs(&mut open(path)?),
         "bvecs" => vecs::bvecs(&mut open(path)?),
         "fbin" => vecs::fbin(&mut open(path)?),
@@ -80,6 +84,7 @@ pub(crate) fn neighbours(path: &Path, rows: usize) -> Result<Vec<Vec<u32>>> {
     let read = || match extension(path).as_str() {
         "npy" => npy::neighbours(&mut open(path)?),
         "parquet" => parquet::neighbours(File::open(path)?),
+        "hdf5" | "h5" => hdf5::neighbours(path),
         "ivecs" => vecs::ivecs(&mut open(path)?),
         "ibin" | "bin" => vecs::ibin(&mut open(path)?),
         other => Err(format!("no format of neighbours is named .{other}; {FORMATS}").into()),

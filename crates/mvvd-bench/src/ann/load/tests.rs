@@ -4,11 +4,24 @@ use std::sync::Arc;
 use ::parquet::arrow::ArrowWriter;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, Int32Array, Int64Array, ListArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float32Type, Int32Type};
+use hdf5_pure::FileBuilder;
 
 use super::*;
 
 /// Three rows of two values.
 const ROWS: [f32; 6] = [1.0, 2.0, 3.0, 4.0, 5.0, 250.0];
+
+/// A file of ann-benchmarks, as h5py 3.16 writes it: train is `ROWS` in deflated chunks, the others lie in one piece.
+///
+/// ```python
+/// f = h5py.File("ann_benchmarks.hdf5", "w")
+/// f.attrs.update({"type": "dense", "distance": "euclidean", "dimension": 2, "point_type": "float"})
+/// f.create_dataset("train", data=rows, chunks=(2, 1), compression="gzip", shuffle=True)
+/// f.create_dataset("test", data=rows[:2] + 0.5)
+/// f.create_dataset("neighbors", data=numpy.array([[0, 1], [1, 0]], "i4"))
+/// f.create_dataset("distances", data=numpy.array([[0.7, 2.1], [0.7, 2.1]], "f4"))
+/// ```
+const ANN_BENCHMARKS: &[u8] = include_bytes!("ann_benchmarks.hdf5");
 
 struct Folder(tempfile::TempDir);
 
@@ -20,6 +33,14 @@ impl Folder {
     fn file(&self, name: &str, parts: &[&[u8]]) -> PathBuf {
         let path = self.0.path().join(name);
         std::fs::write(&path, parts.concat()).unwrap();
+        path
+    }
+
+    fn hdf5(&self, name: &str, fill: impl FnOnce(&mut FileBuilder)) -> PathBuf {
+        let path = self.0.path().join(name);
+        let mut builder = FileBuilder::new();
+        fill(&mut builder);
+        builder.write(&path).unwrap();
         path
     }
 
@@ -46,14 +67,14 @@ fn npy(kind: &str, shape: &str, order: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn same(path: &Path) {
-    let matrix = vectors(path, None).unwrap();
+    let matrix = vectors(path, None, TRAIN).unwrap();
     assert_eq!((matrix.len(), matrix.dims(), matrix.values()), (3, 2, &ROWS[..]), "{}", path.display());
     assert_eq!(matrix.row(1), [3.0, 4.0]);
 }
 
 /// The message names the file and says `expected`.
 fn fails(path: &Path, expected: &str) {
-    let errors = [vectors(path, None).err(), neighbours(path, 100).err()];
+    let errors = [vectors(path, None, TRAIN).err(), neighbours(path, 100).err()];
     let messages: Vec<String> = errors.into_iter().flatten().map(|e| e.to_string()).collect();
     let name = path.display().to_string();
     assert!(!messages.is_empty() && messages.iter().all(|message| message.starts_with(&name)), "{messages:?}");
@@ -76,7 +97,7 @@ fn each_format_gives_the_same_vectors() {
     same(&folder.file("x.bvecs", &[&rows.collect::<Vec<u8>>()]));
     same(&folder.file("x.fbin", &[&le(&[3, 2]), ROWS.to_byte_slice()]));
     same(&folder.file("x.u8bin", &[&le(&[3, 2]), &bytes]));
-    let signed = vectors(&folder.file("x.i8bin", &[&le(&[1, 2]), &[255, 127]]), None).unwrap();
+    let signed = vectors(&folder.file("x.i8bin", &[&le(&[1, 2]), &[255, 127]]), None, TRAIN).unwrap();
     assert_eq!(signed.values(), [-1.0, 127.0]);
 }
 
@@ -94,8 +115,8 @@ fn parquet_columns_are_chosen_by_name_or_because_there_is_one() {
     same(&folder.parquet("fixed.parquet", &[("id", Arc::clone(&id)), ("v", Arc::clone(&fixed))]));
     same(&folder.parquet("list.parquet", &[("v", Arc::clone(&lists)), ("id", Arc::clone(&id))]));
     let two = folder.parquet("two.parquet", &[("a", Arc::clone(&fixed)), ("b", lists)]);
-    assert_eq!(vectors(&two, Some("b")).unwrap().values(), ROWS);
-    assert!(vectors(&two, Some("c")).unwrap_err().to_string().ends_with("there are: a, b"));
+    assert_eq!(vectors(&two, Some("b"), TRAIN).unwrap().values(), ROWS);
+    assert!(vectors(&two, Some("c"), TRAIN).unwrap_err().to_string().ends_with("there are: a, b"));
     fails(&two, "name one with --column: a, b");
     fails(&folder.parquet("none.parquet", &[("id", id)]), "it has no column of lists of numbers");
     let uneven = [Some(vec![Some(1.0), Some(2.0)]), Some(vec![Some(1.0)])];
@@ -105,6 +126,86 @@ fn parquet_columns_are_chosen_by_name_or_because_there_is_one() {
     let ids: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(4), Some(2)])]));
     let path = folder.parquet("truth.parquet", &[("query", Arc::new(Int32Array::from(vec![1]))), ("ids", ids)]);
     assert_eq!(neighbours(&path, 5).unwrap(), [[4, 2]]);
+}
+
+#[test]
+fn hdf5_holds_a_whole_set_and_datasets_have_names() {
+    let folder = Folder::new();
+    let set = folder.file("set.hdf5", &[ANN_BENCHMARKS]);
+    same(&set);
+    let queries = vectors(&set, None, TEST).unwrap();
+    assert_eq!((queries.len(), queries.values()), (2, &[1.5, 2.5, 3.5, 4.5][..]));
+    assert_eq!(vectors(&set, Some("test"), TRAIN).unwrap().values(), queries.values());
+    assert_eq!(neighbours(&set, 3).unwrap(), [[0, 1], [1, 0]]);
+    let missing = vectors(&set, Some("base"), TRAIN).unwrap_err().to_string();
+    assert!(missing.ends_with("it has no dataset base; there are: distances, neighbors, test, train"), "{missing}");
+    assert!(
+        vectors(&set, Some("neighbors"), TRAIN).unwrap_err().to_string().contains("neighbors: its numbers are i32")
+    );
+
+    let doubles = ROWS.map(f64::from);
+    same(&folder.hdf5("f8.h5", |to| {
+        to.create_dataset("train").with_data(&doubles).with_shape(&[3, 2]).with_chunks(&[1, 2]).with_deflate(6);
+    }));
+    same(&folder.hdf5("u1.HDF5", |to| {
+        to.create_dataset("train").with_data(&ROWS.map(|v| v as u8)).with_shape(&[3, 2]);
+    }));
+    let group = folder.hdf5("group.hdf5", |to| {
+        let mut group = to.create_group("set");
+        group.create_dataset("rows").with_data(&ROWS).with_shape(&[3, 2]);
+        to.add_group(group.finish());
+    });
+    assert_eq!(vectors(&group, Some("set/rows"), TRAIN).unwrap().values(), ROWS);
+    for ids in ["u4", "i8", "u8"] {
+        let path = folder.hdf5("ids.hdf5", |to| {
+            let ids = match ids {
+                "u4" => to.create_dataset("neighbors").with_data(&[4u32, 2, 0, 1]),
+                "i8" => to.create_dataset("neighbors").with_data(&[4i64, 2, 0, 1]),
+                _ => to.create_dataset("neighbors").with_data(&[4u64, 2, 0, 1]),
+            };
+            ids.with_shape(&[2, 2]);
+        });
+        assert_eq!(neighbours(&path, 5).unwrap(), [[4, 2], [0, 1]]);
+    }
+}
+
+#[test]
+fn broken_hdf5_is_refused() {
+    let folder = Folder::new();
+    let broken = |shape: &'static [u64], values: &'static [f64]| {
+        folder.hdf5("broken.hdf5", |to| {
+            to.create_dataset("train").with_data(values).with_shape(shape);
+        })
+    };
+    fails(&broken(&[2], &[1.0, 2.0]), "dataset train: its shape is [2], not rows and columns");
+    fails(&broken(&[0, 2], &[]), "dataset train: it is empty");
+    fails(&broken(&[1, 1], &[f64::NAN]), "a value is not finite");
+    fails(&broken(&[1, 1], &[1.0]), "it has no dataset neighbors; there are: train");
+    fails(&folder.file("text.hdf5", &[b"1.0, 2.0, 3.0"]), "HDF5");
+    fails(&folder.0.path().join("missing.hdf5"), "No such file");
+
+    let all = |bytes: &[u8]| {
+        let path = folder.file("damaged.hdf5", &[bytes]);
+        vectors(&path, None, TRAIN).and(vectors(&path, None, TEST)).and(neighbours(&path, 3))
+    };
+    for length in (0..ANN_BENCHMARKS.len() / 2).step_by(61) {
+        assert!(all(&ANN_BENCHMARKS[..length]).is_err(), "{length} bytes");
+    }
+    // Whatever a changed byte does, it is no panic, and nothing that the file cannot hold is allocated.
+    let mut bytes = ANN_BENCHMARKS.to_vec();
+    for at in (0..bytes.len()).step_by(17) {
+        let was = std::mem::replace(&mut bytes[at], 0xfe);
+        _ = all(&bytes);
+        bytes[at] = was;
+    }
+    // The rows of train, changed from 3 to about 2^40: no dataset can be that large in so small a file.
+    let shape = [3u64.to_le_bytes(), 2u64.to_le_bytes()].concat();
+    let at = bytes.windows(shape.len()).position(|part| part == shape).unwrap();
+    bytes[at + 5] = 1;
+    fails(&folder.file("huge.hdf5", &[&bytes]), "too large for a file of 11352 bytes");
+    bytes[at + 5] = 0;
+    bytes[at] = 5;
+    fails(&folder.file("hole.hdf5", &[&bytes]), "some of its chunks are not in the file");
 }
 
 #[test]
@@ -144,7 +245,7 @@ fn what_is_saved_is_read_again() {
 fn broken_files_are_named_and_refused() {
     let folder = Folder::new();
     fails(&folder.0.path().join("missing.npy"), "No such file");
-    fails(&folder.file("x.hdf5", &[b"\x89HDF"]), "convert it first");
+    fails(&folder.file("x.mat", &[]), "no format of vectors is named .mat; .npy, .parquet, .hdf5");
     fails(&folder.file("empty.npy", &[]), "8 numbers should follow, the file has 0 bytes left");
     fails(&folder.file("text.npy", &[b"1.0, 2.0, 3.0"]), "it does not start as .npy");
     fails(&folder.file("short.npy", &[&npy("<f4", "(3, 2)", "False", &[0; 20])]), "6 numbers should follow");
