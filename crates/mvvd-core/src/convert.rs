@@ -12,6 +12,7 @@ use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float16Type, Float32Type, UInt32Type};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use crate::error::{Error, Result};
 use crate::literal::{
@@ -223,7 +224,11 @@ impl SparseBuilder {
 /// Builds a dense or half column from row-major f32 values that are already checked.
 pub fn dense_column(values: Vec<f32>, ty: VectorType, nulls: Option<NullBuffer>) -> ArrayRef {
     let values: ArrayRef = match ty.kind {
-        VectorKind::Half => Arc::new(Float16Array::from_iter_values(values.into_iter().map(f16::from_f32))),
+        VectorKind::Half => {
+            let mut halves = vec![f16::ZERO; values.len()];
+            halves.convert_from_f32_slice(&values);
+            Arc::new(Float16Array::from(halves))
+        }
         _ => Arc::new(Float32Array::from(values)),
     };
     fixed_size_list(values, ty, nulls)
@@ -376,9 +381,10 @@ fn lists_to_vectors(lists: &Lists, to: VectorType) -> Result<ArrayRef, CellError
     // A column of the right type is shared as it is.
     if to.kind == VectorKind::Half && lists.values.data_type() == &DataType::Float16 && lists.is_packed(to.dims) {
         let values = lists.values.as_primitive::<Float16Type>();
-        check_cells(lists, |start, end| match values.values()[start..end].iter().find(|v| !v.is_finite()) {
-            Some(bad) => check_finite("halfvec", bad.to_f32()),
-            None => Ok(()),
+        check_cells(lists, |start, end| {
+            let row = &values.values()[start..end];
+            let bad = if all(row, |v| v.is_finite()) { None } else { row.iter().find(|v| !v.is_finite()) };
+            bad.map_or(Ok(()), |bad| check_finite("halfvec", bad.to_f32()))
         })?;
         return Ok(fixed_size_list(without_nulls(&lists.values, lists.len() * to.dims), to, lists.nulls.clone()));
     }
@@ -388,6 +394,9 @@ fn lists_to_vectors(lists: &Lists, to: VectorType) -> Result<ArrayRef, CellError
     let values = floats.as_primitive::<Float32Type>().values().clone();
     check_cells(lists, |start, end| {
         let row = &values[start..end];
+        if all(row, |v| v.is_finite() && (to.kind != VectorKind::Half || v.abs() < HALF_BEYOND)) {
+            return Ok(());
+        }
         match row.iter().position(|v| !v.is_finite()) {
             Some(i) if row[i].is_infinite() && !source_is_infinite(&lists.values, start + i) => {
                 Err(Error::invalid(format!("a value is out of range for type {}", to.kind.name())))
@@ -446,8 +455,16 @@ fn source_is_infinite(values: &ArrayRef, i: usize) -> bool {
         .is_ok_and(|one| one.as_primitive::<arrow::datatypes::Float64Type>().value(0).is_infinite())
 }
 
+/// Whether all values are good, looked at without a branch for each: several times as fast as finding the first bad one.
+fn all<T: Copy>(values: &[T], is_good: impl Fn(T) -> bool) -> bool {
+    values.iter().fold(true, |all, &value| all & is_good(value))
+}
+
+/// From here on numbers round to the infinity of f16.
+const HALF_BEYOND: f32 = 65_520.0;
+
 fn check_half(values: &[f32]) -> Result<()> {
-    match values.iter().find(|v| f16::from_f32(**v).is_infinite()) {
+    match values.iter().find(|v| v.abs() >= HALF_BEYOND) {
         Some(bad) => Err(Error::invalid(format!("\"{bad}\" is out of range for type halfvec"))),
         None => Ok(()),
     }

@@ -399,10 +399,26 @@ impl<'a> Merge<'a> {
         Ok(columns)
     }
 
-    /// The rows in `range` of the order, copied, with `fields` as [`stored_fields`] gives them.
+    /// The chunk, and where in it, that has the rows in `range` of the order one after the other.
+    fn run(&self, range: Range<usize>) -> Option<(&'a Chunk, Range<usize>)> {
+        let &(chunk, first) = self.sources.get(range.start)?;
+        let is_run =
+            self.sources[range.clone()].iter().copied().eq((first..).map(|row| (chunk, row)).take(range.len()));
+        is_run.then(|| (&*self.chunks[chunk], first..first + range.len()))
+    }
+
+    /// The rows in `range` of the order, with `fields` as [`stored_fields`] gives them; copied, unless a chunk has them as
+    /// they are.
     pub(crate) fn batch(&self, fields: &[(u32, FieldRef)], range: Range<usize>) -> Result<RecordBatch> {
         let rows = range.len();
-        let columns = self.columns(range)?.into_iter().map(|(_, array)| array).collect();
+        let columns = match self.run(range.clone()) {
+            Some((chunk, place)) => {
+                let numbers = (key_id(self.schema) == NUMBER_ID).then(|| chunk.keys(place.clone()));
+                let columns = (0..self.schema.columns().len()).map(|i| chunk.column(self.schema, i, place.clone()));
+                numbers.into_iter().chain(columns).collect::<Result<_>>()?
+            }
+            None => self.columns(range)?.into_iter().map(|(_, array)| array).collect(),
+        };
         let schema = Schema::new(fields.iter().map(|(_, field)| Arc::clone(field)).collect::<Vec<_>>());
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(Arc::new(schema), columns, &options)?)
