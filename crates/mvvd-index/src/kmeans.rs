@@ -3,8 +3,7 @@
 //! Training takes a sample: first a few large clusters, then clusters within each, then rounds over all (as hierarchical
 //! k-means in faiss and SuperKMeans 2026). The nearest of many centroids is found as the nearest of many rows: their RaBitQ
 //! codes give bounds by [`kernels::fastscan`], 32 centroids at a time, and those that could be the nearest are measured.
-//! For 4096 centroids of 128 dimensions that takes a quarter of the time of a matrix product; in groups, of which the
-//! nearest are looked at, a third of that.
+//! For 4096 centroids of 128 dimensions that takes an eighth of the time of a matrix product.
 
 use std::ops::Range;
 
@@ -27,11 +26,8 @@ const ROUNDS_ALL: usize = 2;
 const FEW_MAX: usize = 128;
 /// As many clusters as are trained at once.
 const FLAT_MAX: usize = 256;
-/// Standard deviations to which a bound reaches when the nearest is looked for: the second nearest serves as well.
-const DEVIATIONS: f32 = 1.5;
-/// Groups of centroids that are looked at: a share of all, yet so many.
-const GROUPS_SHARE: usize = 6;
-const GROUPS_MIN: usize = 8;
+/// Standard deviations to which a bound reaches when the nearest is looked for: one all but as near serves as well.
+const DEVIATIONS: f32 = 0.8;
 /// Points for each of the large clusters, about.
 const POINTS_LARGE: usize = 256;
 /// Points that a thread takes at once.
@@ -130,16 +126,8 @@ impl Centroids {
     /// and there is a centroid.
     pub(crate) fn nearest(&self, point: &[f32], scratch: &mut Scratch) -> (u32, f32) {
         scratch.set(&self.shape, point);
-        let mut best = (0, f32::INFINITY);
-        self.nearer(point, scratch, &mut best);
-        best
-    }
-
-    /// Puts the centroid nearest to `point`, which `scratch` is set to, and its squared distance in place of `best` if it
-    /// is nearer; whether it is.
-    fn nearer(&self, point: &[f32], scratch: &mut Scratch, best: &mut (u32, f32)) -> bool {
         scratch.candidates.clear();
-        let (mut limit, before) = (best.1, best.1);
+        let (mut best, mut limit) = ((0, f32::INFINITY), f32::INFINITY);
         let mut sums = [0; BLOCK_ROWS];
         for block in 0..self.blocks() {
             let mut bounds = Bounds::of(scratch.square);
@@ -160,11 +148,11 @@ impl Centroids {
             if low <= limit && low < best.1 {
                 let distance = kernels::distance_f32(Metric::L2Squared, point, self.point(i as usize)) as f32;
                 if distance < best.1 {
-                    *best = (i, distance);
+                    best = (i, distance);
                 }
             }
         }
-        best.1 < before
+        best
     }
 }
 
@@ -191,73 +179,9 @@ impl Few {
     fn nearest(&self, point: &[f32]) -> u32 {
         kernels::nearest_word(point, &self.words, &self.halves) as u32
     }
-
-    /// Half the squared distances, less what is the same for all, and the numbers of the `count` nearest, nearest first.
-    fn nearest_of(&self, point: &[f32], count: usize, products: &mut Vec<f32>, out: &mut Vec<(f32, u32)>) {
-        products.resize(self.halves.len(), 0.0);
-        kernels::word_products(point, &self.words, products);
-        out.clear();
-        out.extend(self.halves.iter().zip(&*products).zip(0..).map(|((half, product), i)| (half - product, i)));
-        out.select_nth_unstable_by(count - 1, |a, b| a.0.total_cmp(&b.0));
-        out.truncate(count);
-        out.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    }
 }
 
-/// Centroids in groups, so that the nearest of thousands is looked for among those of the nearest groups only.
-#[derive(Debug)]
-pub(crate) struct Groups {
-    /// The middle of each group; none where there is but one group.
-    middles: Option<Few>,
-    /// Their centroids, and which ones they are.
-    groups: Vec<(Centroids, Vec<u32>)>,
-}
-
-impl Groups {
-    /// Groups of centroids whose codes are of squared distances.
-    pub(crate) fn new(centroids: &Centroids, seed: u64, build: &Build<'_>) -> Result<Self> {
-        let all: Vec<u32> = (0..centroids.count as u32).collect();
-        if centroids.count <= FLAT_MAX {
-            return Ok(Self { middles: None, groups: vec![(centroids.clone(), all)] });
-        }
-        let (shape, values) = (&centroids.shape, &centroids.values);
-        let mut random = Random::new(seed);
-        let start = pick(values, shape.width(), &all, (all.len() as f64).sqrt() as usize, &mut random);
-        let middles = lloyd(shape, values, &all, start, ROUNDS, &mut random, build)?;
-        let middles = Centroids::new(shape, Form::Squared, middles);
-        let groups = group(&assign(&middles, values, &all, &mut random, build)?, &all, middles.count);
-        let groups = groups.into_iter().map(|members| {
-            let values = members.iter().flat_map(|&i| centroids.point(i as usize)).copied().collect();
-            (Centroids::new(shape, Form::Squared, values), members)
-        });
-        Ok(Self { groups: groups.collect(), middles: Some(Few::new(&middles.values, shape.width())) })
-    }
-
-    /// A centroid as near to `point` as nearly any, and its squared distance.
-    pub(crate) fn nearest(&self, point: &[f32], scratch: &mut Scratch) -> (u32, f32) {
-        let Some(middles) = &self.middles else {
-            return self.groups[0].0.nearest(point, scratch);
-        };
-        scratch.set(&self.groups[0].0.shape, point);
-        let count = (self.groups.len() / GROUPS_SHARE).max(GROUPS_MIN).min(self.groups.len());
-        let mut order = std::mem::take(&mut scratch.order);
-        middles.nearest_of(point, count, &mut scratch.products, &mut order);
-        let mut best = (0, f32::INFINITY);
-        let mut found = 0;
-        for &(_, i) in &order {
-            // Beyond the groups where no distance is a number.
-            if let Some((centroids, members)) = self.groups.get(i as usize)
-                && centroids.nearer(point, scratch, &mut best)
-            {
-                found = members[best.0 as usize];
-            }
-        }
-        scratch.order = order;
-        (found, best.1)
-    }
-}
-
-/// Memory for [`Centroids::nearest`] and [`Groups::nearest`].
+/// Memory for [`Centroids::nearest`].
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     queries: Vec<BitQuery>,
@@ -265,8 +189,6 @@ pub(crate) struct Scratch {
     /// The square of the point's length.
     square: f32,
     candidates: Vec<(f32, u32)>,
-    products: Vec<f32>,
-    order: Vec<(f32, u32)>,
 }
 
 impl Scratch {
@@ -299,7 +221,7 @@ pub(crate) fn train(shape: &Shape, points: &[f32], k: usize, seed: u64, build: &
     let some: Vec<u32> = all.iter().copied().step_by((all.len() / (count * POINTS_LARGE)).max(1)).collect();
     let large = lloyd(shape, points, &some, start, ROUNDS, &mut random, build)?;
     let large = Centroids::new(shape, Form::Squared, large);
-    let groups = group(&assign(&large, points, &all, &mut random, build)?, &all, large.count);
+    let groups = group(&assign(&large, points, &all), &all, large.count);
     // As many clusters within a large one as its share of the points.
     let seeds: Vec<u64> = groups.iter().map(|_| random.next()).collect();
     let small: Vec<Vec<f32>> = groups
@@ -340,7 +262,7 @@ fn lloyd(
     for _ in 0..rounds {
         build.check()?;
         let centroids = Centroids::new(shape, Form::Squared, std::mem::take(&mut values));
-        let clusters = assign(&centroids, points, members, random, build)?;
+        let clusters = assign(&centroids, points, members);
         let groups = group(&clusters, members, centroids.count);
         values = centroids.values.to_vec();
         values.par_chunks_exact_mut(width).zip(&groups).for_each(|(mean, group)| {
@@ -374,13 +296,7 @@ fn fill_empty(values: &mut [f32], points: &[f32], width: usize, groups: &[Vec<u3
 }
 
 /// The nearest centroid of each of `members`, or one all but as near.
-fn assign(
-    centroids: &Centroids,
-    points: &[f32],
-    members: &[u32],
-    random: &mut Random,
-    build: &Build<'_>,
-) -> Result<Vec<u32>> {
+fn assign(centroids: &Centroids, points: &[f32], members: &[u32]) -> Vec<u32> {
     let width = centroids.shape.width();
     let all = |nearest: &(dyn Fn(&[f32], &mut Scratch) -> u32 + Sync)| {
         let chunks = members.par_chunks(CHUNK).map_init(Scratch::default, |scratch, members| {
@@ -389,12 +305,13 @@ fn assign(
         });
         chunks.collect::<Vec<_>>().concat()
     };
-    if centroids.count <= FEW_MAX {
-        let few = Few::new(&centroids.values, width);
-        return Ok(all(&|point, _| few.nearest(point)));
+    match centroids.count <= FEW_MAX {
+        true => {
+            let few = Few::new(&centroids.values, width);
+            all(&|point, _| few.nearest(point))
+        }
+        false => all(&|point, scratch| centroids.nearest(point, scratch).0),
     }
-    let groups = Groups::new(centroids, random.next(), build)?;
-    Ok(all(&|point, scratch| groups.nearest(point, scratch).0))
 }
 
 /// The members of each of `count` clusters, in their order.

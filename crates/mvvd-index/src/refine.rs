@@ -15,11 +15,54 @@ use crate::vectors::Vectors;
 
 /// Rows that are measured at once.
 const BATCH: usize = 16;
+/// Rows that are put in order at once, at least.
+const SORTED_MIN: usize = 32;
 
-/// Rows, lowest bound first. The distance of each is a bound from below of the row's own.
-pub(crate) fn by_bound(bounds: Vec<Hit>) -> impl Iterator<Item = Hit> {
-    let mut bounds: BinaryHeap<Reverse<Hit>> = bounds.into_iter().map(Reverse).collect();
-    std::iter::from_fn(move || bounds.pop().map(|Reverse(bound)| bound))
+/// Rows, lowest bound first: a hit's distance is a bound from below of the row's own, as is the number in a [`Bound`].
+///
+/// They are put in order a part at a time, each twice as long as those before: mostly few are asked for.
+pub(crate) fn by_bound<T: Ord + Copy>(mut bounds: Vec<T>) -> impl Iterator<Item = T> {
+    let (mut next, mut sorted) = (0, 0);
+    std::iter::from_fn(move || {
+        if next == sorted {
+            let rest = &mut bounds[sorted..];
+            let part = sorted.max(SORTED_MIN).min(rest.len());
+            if part < rest.len() {
+                rest.select_nth_unstable(part);
+            }
+            rest[..part].sort_unstable();
+            sorted += part;
+        }
+        let bound = bounds.get(next).copied();
+        next += usize::from(bound.is_some());
+        bound
+    })
+}
+
+/// A bound and the row that it is of, ordered by the bound, then the row: one number, which sorts fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bound(u64);
+
+impl Bound {
+    #[inline]
+    pub(crate) fn new(bound: f32, ordinal: Ordinal) -> Self {
+        let bits = bound.to_bits();
+        // All bits of what is negative are turned around, else only the sign: numbers in the order of `total_cmp`.
+        let turned = (bits.cast_signed() >> 31).cast_unsigned() | 1 << 31;
+        Self(u64::from(bits ^ turned) << 32 | u64::from(ordinal))
+    }
+
+    #[inline]
+    pub(crate) fn bound(self) -> f32 {
+        let bits = (self.0 >> 32) as u32;
+        let turned = (!bits.cast_signed() >> 31).cast_unsigned() | 1 << 31;
+        f32::from_bits(bits ^ turned)
+    }
+
+    #[inline]
+    pub(crate) fn ordinal(self) -> Ordinal {
+        self.0 as u32
+    }
 }
 
 /// Two such sequences as one. No bound of `b`, whose rows may take long to find, is below `b_least`.
@@ -104,5 +147,31 @@ fn measure(columns: &[Vectors<'_>], request: &Request<'_>, batch: &mut Vec<Ordin
     exact::score(columns, request, batch, distances);
     for (ordinal, &distance) in batch.drain(..).zip(distances.iter()) {
         found(Hit { distance, ordinal });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_keep_their_number_and_sort_by_it() {
+        let numbers = [f32::NEG_INFINITY, -3.5, -0.0, 0.0, f32::MIN_POSITIVE, 1.0, 1.5, f32::INFINITY];
+        let bounds: Vec<Bound> =
+            numbers.iter().flat_map(|&number| [7, u32::MAX].map(|i| Bound::new(number, i))).collect();
+        assert!(bounds.is_sorted());
+        let back: Vec<(u32, u32)> = bounds.iter().map(|bound| (bound.bound().to_bits(), bound.ordinal())).collect();
+        let given = numbers.iter().flat_map(|number| [7, u32::MAX].map(|i| (number.to_bits(), i)));
+        assert!(back.into_iter().eq(given));
+    }
+
+    #[test]
+    fn all_come_in_order() {
+        for count in [0, 1, 31, 32, 33, 64, 65, 1000] {
+            let numbers: Vec<u32> = (0..count).map(|i| i * 7919 % 1009).collect();
+            let mut sorted = numbers.clone();
+            sorted.sort_unstable();
+            assert!(by_bound(numbers).eq(sorted), "{count}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::recall::Recall;
 use super::{Ivf, NO_ROW};
 use crate::codec::{Codec, Form};
 use crate::kind::{Build, IndexSpec};
-use crate::kmeans::{self, CHUNK, Centroids, Groups, Scratch, Shape};
+use crate::kmeans::{self, CHUNK, Centroids, Scratch, Shape};
 use crate::rotate::Random;
 use crate::space::Space;
 use crate::vectors::Vectors;
@@ -58,9 +58,7 @@ impl<C: Codec> Ivf<C> {
         (build.progress)(0.3);
         let mut centroids = Centroids::new(&shape, Form::Squared, values);
         let done = AtomicUsize::new(0);
-        let groups = Groups::new(&centroids, random.next(), build)?;
-        let mut of_row = assign(&spaces, &centroids.shape, &groups, columns, 0..rows, build, &done)?;
-        drop(groups);
+        let mut of_row = assign(&spaces, &centroids, columns, 0..rows, build, &done)?;
         cut(&spaces, &mut centroids, columns, &mut of_row, random.next(), build)?;
         let codecs = train_codecs(spec, &spaces, &centroids, &points, random.next());
         drop(points);
@@ -163,8 +161,7 @@ impl<C: Codec> Ivf<C> {
             Form::Dot => Centroids::new(&self.centroids.shape, Form::Squared, self.centroids.values.to_vec()),
         };
         let done = AtomicUsize::new(0);
-        let groups = Groups::new(&nearest, build.seed, build)?;
-        of_row.extend(assign(&self.spaces, &nearest.shape, &groups, columns, self.rows..rows, build, &done)?);
+        of_row.extend(assign(&self.spaces, &nearest, columns, self.rows..rows, build, &done)?);
         let same = Self {
             spec: self.spec.clone(),
             spaces: self.spaces.clone(),
@@ -245,14 +242,13 @@ fn gather(spaces: &[Space], shape: &Shape, columns: &[Vectors<'_>], ordinals: &[
 /// The list of each of `rows`.
 fn assign(
     spaces: &[Space],
-    shape: &Shape,
-    groups: &Groups,
+    centroids: &Centroids,
     columns: &[Vectors<'_>],
     rows: std::ops::Range<usize>,
     build: &Build<'_>,
     done: &AtomicUsize,
 ) -> Result<Vec<u32>> {
-    let all = rows.len().max(1);
+    let (shape, all) = (&centroids.shape, rows.len().max(1));
     let mut lists = vec![NO_LIST; rows.len()];
     lists.par_chunks_mut(CHUNK).enumerate().try_for_each_init(
         || (Vec::new(), vec![0.0; shape.width()], Scratch::default()),
@@ -261,7 +257,7 @@ fn assign(
             for (i, list) in lists.iter_mut().enumerate() {
                 let ordinal = (rows.start + chunk * CHUNK + i) as Ordinal;
                 if point(spaces, shape, columns, ordinal, scratch, out) {
-                    *list = groups.nearest(out, nearest).0;
+                    *list = centroids.nearest(out, nearest).0;
                 }
             }
             let done = done.fetch_add(lists.len(), Ordering::Relaxed);

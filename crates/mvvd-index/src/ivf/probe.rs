@@ -9,8 +9,9 @@ use crate::codec::{BitQuery, Codec, Form};
 use crate::request::{Query, Term};
 use crate::space::Point;
 
-/// Standard deviations to which the bounds of centroids reach.
-const DEVIATIONS: f32 = 1.9;
+/// Standard deviations to which the bounds of centroids reach: a list all but as near serves as well, and of a million rows
+/// in 4,000 lists 1.9 of them found no more and measured ten times as many centroids.
+const DEVIATIONS: f32 = 0.8;
 
 /// A term of a request, made ready.
 #[derive(Debug)]

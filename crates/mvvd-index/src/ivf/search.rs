@@ -9,12 +9,14 @@ use super::{Ivf, NO_ROW, recall};
 use crate::codec::{Codec, Reach};
 use crate::exact;
 use crate::filter::Filter;
-use crate::refine;
+use crate::refine::{self, Bound};
 use crate::request::{Effort, Hit, Request, Term};
 use crate::vectors::Vectors;
 
 /// Standard deviations to which the bounds of rows reach.
 const DEVIATIONS: f32 = 1.9;
+/// Bytes of each part of a list that are asked for in advance.
+const PREFETCHED: usize = 1024;
 /// Where fewer than one of so many rows may be found, blocks without any are passed over before their bounds are known.
 const SPARSE: usize = 16;
 
@@ -101,7 +103,8 @@ impl<'a, C: Codec> Search<'a, C> {
         let mut scanned = vec![false; index.lists()];
         loop {
             let probes = nearest_lists(index, &self.terms, nprobe);
-            for probe in &probes {
+            for (probe, next) in probes.iter().zip(probes.iter().skip(1).map(Some).chain([None])) {
+                next.inspect(|next| index.prefetch(next.list as usize));
                 if !std::mem::replace(&mut scanned[probe.list as usize], true) {
                     self.scan(*probe, &mut limit, &mut candidates);
                 }
@@ -112,9 +115,9 @@ impl<'a, C: Codec> Search<'a, C> {
             nprobe = (4 * nprobe).min(index.lists());
         }
         let full = limit.exact() < f32::INFINITY;
-        candidates.retain(|(low, _)| *low <= limit.get());
-        let bound = |(low, ordinal): (f32, Ordinal)| Hit { distance: self.bound(low), ordinal };
-        let bounds = refine::by_bound(candidates.into_iter().map(bound).collect());
+        candidates.retain(|candidate: &Bound| candidate.bound() <= limit.get());
+        let hit = |bound: Bound| Hit { distance: self.bound(bound.bound()), ordinal: bound.ordinal() };
+        let bounds = refine::by_bound(candidates).map(hit);
         let hits = refine::nearest(self.columns, request, bounds);
         // Codes say nothing of vectors whose distances have no number.
         match full && hits.len() < request.k {
@@ -151,7 +154,7 @@ impl<'a, C: Codec> Search<'a, C> {
     }
 
     /// Adds the rows of a list that may be among the nearest.
-    fn scan(&self, probe: Probe, limit: &mut Limit, out: &mut Vec<(f32, Ordinal)>) {
+    fn scan(&self, probe: Probe, limit: &mut Limit, out: &mut Vec<Bound>) {
         self.each_block(probe, |block, allowed, bounds| {
             let mut mask = kernels::below(&bounds.low, limit.get()) & allowed;
             while mask != 0 {
@@ -160,7 +163,7 @@ impl<'a, C: Codec> Search<'a, C> {
                 let ordinal = self.index.block_rows(block)[row];
                 if self.may_be_found(ordinal) {
                     limit.push(bounds.high[row]);
-                    out.push((bounds.low[row], ordinal));
+                    out.push(Bound::new(bounds.low[row], ordinal));
                 }
             }
         });
@@ -226,6 +229,18 @@ impl<'a, C: Codec> Search<'a, C> {
 }
 
 impl<C: Codec> Ivf<C> {
+    /// Asks for the start of a list, which is to be scanned soon; what follows, the processor asks for itself.
+    fn prefetch(&self, list: usize) {
+        let blocks = self.blocks(list);
+        let start = |width: usize, part: &[u8]| {
+            let all = width * blocks.start..(width * blocks.end).min(width * blocks.start + PREFETCHED);
+            kernels::prefetch(&part[all]);
+        };
+        start(self.code_bytes(), &self.codes);
+        start(size_of::<f32>() * self.factor_count(), self.factors.inner());
+        start(size_of::<u32>() * BLOCK_ROWS, self.ordinals.inner());
+    }
+
     /// The codes and factors of a block in a column.
     pub(super) fn block(&self, block: usize, column: usize) -> (&[u8], &[f32]) {
         let before = &self.codecs[..column];
