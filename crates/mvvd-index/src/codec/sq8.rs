@@ -74,13 +74,13 @@ impl Sq8 {
     pub(crate) fn query(&self, vector: &[f32], query: &mut Query) {
         let per_unit = self.units(vector);
         let (mut square, mut sum) = (0, 0);
-        query.bytes.clear();
-        query.bytes.extend(vector.iter().zip(&self.centre).map(|(&x, &c)| {
+        query.bytes.resize(vector.len(), 0);
+        for ((byte, &x), &c) in query.bytes.iter_mut().zip(vector).zip(&self.centre) {
             let unit = round((x - c) * per_unit);
             square += unit * unit;
             sum += unit;
-            unit as i8
-        }));
+            *byte = unit as i8;
+        }
         query.factors = factors(per_unit, square);
         query.excess = i32::from(ZERO) * sum;
     }
@@ -101,15 +101,12 @@ impl Sq8 {
 impl Query {
     /// Makes this the code of a row, to compare rows with each other.
     pub(crate) fn set_row(&mut self, code: &[u8], factors: Factors) {
-        self.bytes.clear();
-        let mut sum = 0;
-        self.bytes.extend(code.iter().map(|&byte| {
-            let unit = (byte ^ ZERO) as i8;
-            sum += i32::from(unit);
-            unit
-        }));
+        // Two loops without a state between steps: the compiler makes vectors of both.
+        self.bytes.resize(code.len(), 0);
+        self.bytes.iter_mut().zip(code).for_each(|(unit, &byte)| *unit = (byte ^ ZERO) as i8);
+        let sum: u32 = code.iter().map(|&byte| u32::from(byte)).sum();
         self.factors = factors;
-        self.excess = i32::from(ZERO) * sum;
+        self.excess = i32::from(ZERO) * (sum as i32 - i32::from(ZERO) * code.len() as i32);
     }
 
     /// The inner products with the codes at `ordinals`, as [`Query::square_distance`] takes them.

@@ -43,6 +43,12 @@ impl Beam {
         }
     }
 
+    /// The distance of the farthest of the `count` nearest, at least 1; infinite while there are fewer.
+    #[inline(always)]
+    pub(super) fn farthest_of(&self, count: usize) -> f32 {
+        self.keys.get(count - 1).map_or(f32::INFINITY, |&key| f32::from_bits((key >> 32) as u32))
+    }
+
     /// Offers a node; a distance below 0 counts as 0. False if it was not near enough, or is there with this distance.
     #[inline]
     pub(super) fn push(&mut self, distance: f32, node: u32) -> bool {
@@ -131,6 +137,7 @@ mod tests {
         }
         assert_eq!(beam.nodes().collect::<Vec<_>>(), [(0.5, 6), (1.0, 1), (2.0, 4), (3.0, 2)]);
         assert_eq!((beam.limit(), beam.take(), beam.peek()), (3.0, Some((0.5, 6)), Some(1)));
+        assert_eq!([1, 2, 4, 5].map(|count| beam.farthest_of(count)), [0.5, 1.0, 3.0, f32::INFINITY]);
         assert!(!beam.push(0.5, 6), "is there, and taken");
         assert!(beam.push(-1.0, 9), "before all that were taken");
         assert_eq!(

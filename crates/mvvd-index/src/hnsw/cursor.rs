@@ -10,6 +10,7 @@ use super::filtered::Passing;
 use super::guide::{ByCodes, ByEstimates, ByVectors, Coded, Guide};
 use super::index::Hnsw;
 use super::layout::Codes;
+use super::search::enough;
 use crate::exact;
 use crate::filter::Filter;
 use crate::kind::Cursor;
@@ -24,7 +25,9 @@ pub(super) fn open<'a>(
     term: &'a Term,
 ) -> Result<Box<dyn Cursor + 'a>> {
     let ef = index.ef(request);
-    let few = request.filter.is_some_and(|filter| index.scans(Some(filter), index.filtered_ef(filter, ef)));
+    let few = request
+        .filter
+        .is_some_and(|filter| index.scans(Some(filter), index.filtered_ef(filter, ef, enough(ef, request.k))));
     let mut coded = Coded::default();
     let walks = match (index.settings.codes, &term.query) {
         (Codes::None, _) => true,

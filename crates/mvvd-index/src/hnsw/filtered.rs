@@ -12,10 +12,12 @@ use super::search::{Wanted, best_first};
 use super::space::BATCH;
 use crate::filter::Filter;
 
-/// Nodes that are measured in a row in the time that a walk takes for one of its candidates: with a filter, and without
-/// one, where the walk is at its best.
-const SCANNED: usize = 32;
-const SCANNED_UNFILTERED: usize = 16;
+/// Nodes that are measured in a row in the time that a walk takes for one of its candidates.
+const SCANNED: usize = 12;
+
+/// A walk ends with so many times the candidates that it should need: near its query may be fewer nodes that may be found
+/// than elsewhere.
+const MORE: usize = 2;
 
 /// The nodes that may be found: those of which a row may be.
 #[derive(Clone, Copy)]
@@ -60,30 +62,27 @@ impl<'a> Passing<'a> {
 }
 
 impl Hnsw {
-    /// The candidates that lead to enough rows that may be found.
-    ///
-    /// Measured on generated clusters of 128 dimensions: the power that keeps the recall grows from a half, where most rows
-    /// may be found, to one, where few may.
-    pub(super) fn filtered_ef(&self, filter: &Filter, ef: usize) -> usize {
+    /// The candidates of a walk until it has met `enough` nodes that may be found, at least `ef`.
+    pub(super) fn filtered_ef(&self, filter: &Filter, ef: usize, enough: usize) -> usize {
         let one_in = (self.rows as f64 / filter.count().max(1) as f64).max(1.0);
-        (ef as f64 * one_in.powf(0.4 + 0.4 * one_in.log10())) as usize
+        ef.max((enough as f64 * one_in) as usize)
     }
 
     /// Whether measuring the codes of all rows that may be found costs less than a walk with `ef` candidates.
     pub(super) fn scans(&self, filter: Option<&Filter>, ef: usize) -> bool {
-        match filter {
-            None => self.nodes() <= ef.saturating_mul(SCANNED_UNFILTERED),
-            Some(filter) => filter.count() <= ef.saturating_mul(SCANNED),
-        }
+        filter.map_or(self.nodes(), Filter::count) <= ef.saturating_mul(SCANNED)
     }
 }
 
 /// Leaves the nearest nodes that may be found in `scratch.found`.
 pub(super) fn search<D: Distances>(index: &Hnsw, guide: D, filter: &Filter, wanted: &Wanted, scratch: &mut Scratch) {
-    let wanted = Wanted { ef: index.filtered_ef(filter, wanted.ef), ..*wanted };
-    match index.scans(Some(filter), wanted.ef) {
+    let candidates = index.filtered_ef(filter, wanted.ef, wanted.enough);
+    match index.scans(Some(filter), candidates) {
         true => scan(index, &guide, Some(filter), wanted.keep, scratch),
-        false => best_first(index, guide, &wanted, Passing::new(index, Some(filter)), scratch),
+        false => {
+            let wanted = Wanted { most: candidates.saturating_mul(MORE), ..*wanted };
+            best_first(index, guide, &wanted, Passing::new(index, Some(filter)), scratch);
+        }
     }
 }
 

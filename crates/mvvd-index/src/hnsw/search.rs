@@ -2,6 +2,7 @@
 
 use mvvd_core::{Ordinal, Result};
 
+use super::beam::Beam;
 use super::filtered::{self, Passing};
 use super::guide::{ByCodes, ByEstimates, ByVectors, Guide, Scratch};
 use super::index::Hnsw;
@@ -16,8 +17,24 @@ use crate::vectors::Vectors;
 pub(super) struct Wanted {
     /// Candidates that lead the way.
     pub(super) ef: usize,
+    /// More of them lead it until so many nodes that may be found are nearer than what lies ahead. Without a filter, the
+    /// first `ef` are enough.
+    pub(super) enough: usize,
+    /// Candidates at most.
+    pub(super) most: usize,
     /// Rows that are kept to be measured exactly.
     pub(super) keep: usize,
+}
+
+impl Wanted {
+    /// How near what lies ahead must be to lead on.
+    #[inline(always)]
+    fn limit(&self, beam: &Beam, found: &Beam) -> f32 {
+        match self.most > self.ef {
+            true => beam.limit().min(beam.farthest_of(self.ef).max(found.farthest_of(self.enough))),
+            false => beam.limit(),
+        }
+    }
 }
 
 impl Hnsw {
@@ -42,7 +59,9 @@ impl Hnsw {
     ) -> Result<Vec<Hit>> {
         let filter = filter.filter(|filter| filter.count() < self.rows);
         let most = filter.map_or(self.findable_rows(), Filter::count);
-        let wanted = Wanted { ef, keep: k.saturating_add(k / 2).saturating_add(8) };
+        let keep = k.saturating_add(k / 2).saturating_add(8);
+        let enough = enough(ef, k).min(keep);
+        let wanted = Wanted { ef, enough, most: ef, keep };
         if most <= wanted.keep {
             return Ok(self.measure_all(column, term, k, filter));
         }
@@ -124,6 +143,12 @@ impl Hnsw {
     }
 }
 
+/// Nodes that may be found, and are nearer than what lies ahead, that end a walk with a filter. It has visited many more
+/// by then than a walk without one, so the next `k` are known nearly for sure.
+pub(super) fn enough(ef: usize, k: usize) -> usize {
+    (ef / 4).max(k.saturating_add(2))
+}
+
 /// Rows with their distances.
 fn measure(column: &Vectors<'_>, term: &Term, ordinals: &[Ordinal]) -> Vec<Hit> {
     let mut distances = vec![0.0; ordinals.len()];
@@ -146,7 +171,7 @@ pub(super) fn best_first<G: Guide>(
     scratch: &mut Scratch,
 ) {
     let Scratch { beam, found, marks, measured, near, distances, .. } = scratch;
-    beam.reset(wanted.ef);
+    beam.reset(wanted.most);
     found.reset(wanted.keep);
     marks.reset(index.nodes());
     if G::ESTIMATES {
@@ -166,7 +191,10 @@ pub(super) fn best_first<G: Guide>(
             guide.prefetch(next);
         }
         near.clear();
-        let limit = beam.limit();
+        let limit = wanted.limit(beam, found);
+        if met > limit {
+            break;
+        }
         let distance = guide.visit(node, met, limit, marks, |distance, link| {
             if G::ESTIMATES {
                 if beam.push(distance, link) && distance < found.limit() && passing.has(link) {
