@@ -74,7 +74,7 @@ impl Hnsw {
     }
 }
 
-/// Leaves the nearest nodes that may be found in `scratch.found`.
+/// Leaves the nearest nodes that may be found in `scratch.found`; none where the graph does not lead to them.
 pub(super) fn search<D: Distances>(index: &Hnsw, guide: D, filter: &Filter, wanted: &Wanted, scratch: &mut Scratch) {
     let candidates = index.filtered_ef(filter, wanted.ef, wanted.enough);
     match index.scans(Some(filter), candidates) {
@@ -82,6 +82,11 @@ pub(super) fn search<D: Distances>(index: &Hnsw, guide: D, filter: &Filter, want
         false => {
             let wanted = Wanted { most: candidates.saturating_mul(MORE), ..*wanted };
             best_first(index, guide, &wanted, Passing::new(index, Some(filter)), scratch);
+            if scratch.found.farthest_of(wanted.enough) > scratch.beam.limit() {
+                // The filter has little of what is near the query. What it has lies beyond all candidates, where codes tell
+                // little apart: the caller measures every row, as it does when too few are found.
+                scratch.found.reset(wanted.keep);
+            }
         }
     }
 }

@@ -597,6 +597,28 @@ fn a_filter_is_walked_with_or_scanned() {
 }
 
 #[test]
+fn a_filter_may_have_nothing_near_the_query() {
+    let (rows, dims) = (12_000, 8);
+    let values = clustered(rows, dims, 3);
+    let column = Vectors::of_f32(&values, dims);
+    let index = index_of(&spec(Metric::L2, dense(dims), &[]), column);
+    let mut found = 0.0;
+    for query in queries(dims, 20) {
+        let [term] = term(Metric::L2, query.clone());
+        let ordinals: Vec<Ordinal> = (0..rows as Ordinal).collect();
+        let mut distances = vec![0.0; rows];
+        column.distances(Metric::L2, &term.query, &ordinals, &mut distances);
+        let mut sorted = distances.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        // Half of the rows, and none of the nearest third.
+        let far = |row: &Ordinal| distances[*row as usize] > sorted[rows / 3] && row % 4 != 0;
+        let filter = Filter::of_ordinals(rows, ordinals.iter().copied().filter(far));
+        found += recall(&*index, column, Metric::L2, &[query], Some(&filter)) / 20.0;
+    }
+    assert!(found >= 0.95, "{found}");
+}
+
+#[test]
 fn estimates_are_near_the_distances() {
     let (rows, dims) = (500, 24);
     let values = clustered(rows, dims, 3);
