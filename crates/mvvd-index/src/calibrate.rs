@@ -23,6 +23,8 @@ pub(crate) const K: usize = 10;
 const VALUES_MAX: usize = 1 << 33;
 const QUERIES_MAX: usize = 128;
 const QUERIES_MIN: usize = 16;
+/// Answers that are compared, about, all queries together: where each has many, fewer queries tell as much.
+const ANSWERS_MAX: usize = 1 << 14;
 /// Points that a stored curve may have.
 const POINTS_MAX: usize = 64;
 /// Beyond this recall more effort is not measured.
@@ -57,7 +59,8 @@ impl Sample {
     ) -> Result<Self> {
         let rows = columns.first().map_or(0, Vectors::len);
         let dims: usize = columns.iter().map(Vectors::dims).sum();
-        let count = VALUES_MAX.checked_div(rows * dims).map_or(0, |count| count.clamp(QUERIES_MIN, QUERIES_MAX));
+        let most = (ANSWERS_MAX / k).clamp(QUERIES_MIN, QUERIES_MAX);
+        let count = VALUES_MAX.checked_div(rows * dims).map_or(0, |count| count.clamp(QUERIES_MIN, most));
         let has_all = |asked: &[usize], row: Ordinal| asked.iter().all(|&column| columns[column].is_valid(row));
         let usable: Vec<Vec<Ordinal>> =
             asked.iter().map(|asked| (0..rows as Ordinal).filter(|&row| has_all(asked, row)).collect()).collect();

@@ -1,9 +1,10 @@
 //! The bytes of an index of lists.
 //!
 //! ```text
+//! version, 2                                4 bytes
 //! rows, lists, blocks                       8 bytes each
 //! recall: all columns asked, of 10 rows     u32 n, then n times u32 lists and f32 recall
-//! of 100 rows; one column asked, the same   as that, three times
+//! of 100, of 1000; one column asked, same   as that, five times
 //! of each column: the space                 seed (8 bytes), mean (f32 a dimension)
 //! of each column: the codec                 its own
 //! centroids                                 f32 a dimension of each list, rotated, columns side by side
@@ -25,9 +26,13 @@ use crate::kmeans::{Centroids, Shape};
 use crate::parts::{PartsReader, PartsWriter, check_offsets, corrupt};
 use crate::space::Space;
 
+/// The version of this form.
+const VERSION: u32 = 2;
+
 impl<C: Codec> Ivf<C> {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut out = PartsWriter::default();
+        out.number(VERSION);
         for number in [self.rows, self.lists(), self.ordinals.len() / BLOCK_ROWS] {
             out.number(number as u64);
         }
@@ -46,6 +51,10 @@ impl<C: Codec> Ivf<C> {
 
     pub(super) fn read(spec: &IndexSpec, bytes: Buffer) -> Result<Self> {
         let mut parts = PartsReader::new(bytes)?;
+        let version: u32 = parts.number()?;
+        if version != VERSION {
+            return Err(corrupt(format!("its form has version {version}, this program reads {VERSION}")));
+        }
         let (rows, lists, blocks) = (parts.count()?, parts.count()?, parts.count()?);
         let recall = Recall::read(&mut parts)?;
         let mut seed = 0;

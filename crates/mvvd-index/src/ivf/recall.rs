@@ -2,7 +2,8 @@
 //!
 //! Weights come with the query, and what is near by one column may be far by all, by which the lists were made. So recall
 //! is measured at both ends: for queries that ask all columns alike, and for queries that ask one. More rows lie in more
-//! lists, so it is measured for few rows and for many.
+//! lists, so it is measured for few rows and for many. With a filter, the nearest of one in ten rows lie where the ten times
+//! as many nearest of all do.
 
 use mvvd_core::Result;
 use mvvd_core::metric::Metric;
@@ -17,8 +18,8 @@ use crate::parts::{PartsReader, PartsWriter};
 use crate::request::{Effort, Request};
 use crate::vectors::Vectors;
 
-/// The recall is that of so many nearest rows.
-const K: [usize; 2] = [10, 100];
+/// The recall is that of so many nearest rows, ten times as many each.
+const K: [usize; 3] = [10, 100, 1000];
 /// The recall that is aimed for where nothing is said.
 const RECALL: f32 = 0.98;
 /// Lists at least, where nothing is said.
@@ -31,9 +32,9 @@ const MEASURED_MIN: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Recall {
     /// For queries that ask all columns alike; by [`K`].
-    alike: [Curve; 2],
+    alike: [Curve; 3],
     /// For queries that ask one of several columns; by [`K`].
-    alone: [Curve; 2],
+    alone: [Curve; 3],
 }
 
 impl Recall {
@@ -48,21 +49,23 @@ impl Recall {
         Ok(Self { alike, alone })
     }
 
-    /// The number of lists for `k` rows by terms of these columns and weights, of an index with so many columns. None
-    /// where nothing was measured that tells it.
+    /// The number of lists for `k` rows by terms of these columns and weights, of an index with so many columns, where one
+    /// of `one_in` rows may be found. None where nothing was measured that tells it.
     pub(super) fn lists(
         &self,
         effort: Effort,
         k: usize,
+        one_in: f32,
         terms: impl Iterator<Item = (usize, f32)>,
         columns: usize,
     ) -> Option<usize> {
         let target = effort.recall_target.unwrap_or(RECALL);
-        let by_k = |[few, many]: &[Curve; 2]| {
-            // A straight line in logarithms, beyond both as well.
-            let ends = [few.effort(target)?, many.effort(target)?].map(|lists| lists as f32);
-            let at = (k as f32 / K[0] as f32).max(1.0).ln() / (K[1] as f32 / K[0] as f32).ln();
-            Some(ends[0] * (ends[1] / ends[0]).max(1.0).powf(at))
+        let by_k = |curves: &[Curve; 3]| {
+            let [few, more, many] = curves.each_ref().map(|curve| curve.effort(target).map(|lists| lists as f32));
+            // Straight lines in logarithms, the last of them beyond what was measured as well.
+            let at = (k as f32 * one_in / K[0] as f32).max(1.0).log10();
+            let (from, to, at) = if at < 1.0 { (few?, more?, at) } else { (more?, many?, at - 1.0) };
+            Some(from * (to / from).max(1.0).powf(at))
         };
         let unlike = unlikeness(terms, columns)?;
         let alike = by_k(&self.alike)?;
@@ -77,7 +80,7 @@ impl Recall {
 
     pub(super) fn read(parts: &mut PartsReader) -> Result<Self> {
         let mut next = || Curve::read(parts);
-        Ok(Self { alike: [next()?, next()?], alone: [next()?, next()?] })
+        Ok(Self { alike: [next()?, next()?, next()?], alone: [next()?, next()?, next()?] })
     }
 }
 
@@ -109,19 +112,20 @@ fn curves<C: Codec>(
     columns: &[Vectors<'_>],
     asked: &[&[usize]],
     build: &Build<'_>,
-) -> Result<[Curve; 2]> {
+) -> Result<[Curve; 3]> {
     let metric = match index.spec.metric {
         // Sums of rooted distances are not served.
         Metric::L2 if columns.len() > 1 => Metric::L2Squared,
         metric => metric,
     };
     let sample = Sample::of(metric, columns, asked, K[1], build)?;
+    let of_many = Sample::of(metric, columns, asked, K[2], build)?;
     let most = (index.lists() / MEASURED_SHARE).max(MEASURED_MIN).min(index.lists());
-    let measure = |k| {
+    let measure = |k, sample: &Sample| {
         // 1, 2, 3, 4, 6, 8, 12, and so on, then the most.
         let ladder = (0..).map(|i| if i % 2 == 0 { 2 << (i / 2) } else { 3 << (i / 2) });
         let ladder = std::iter::once(1).chain(ladder).take_while(|&nprobe| nprobe < most).chain([most]);
-        Curve::measure(ladder, &sample, k, |nprobe, query| {
+        Curve::measure(ladder, sample, k, |nprobe, query| {
             build.check()?;
             let request = Request { terms: &query.terms, k, filter: None, effort: Effort::default() };
             match Search::new(index, columns, &request) {
@@ -130,7 +134,7 @@ fn curves<C: Codec>(
             }
         })
     };
-    Ok([measure(K[0])?, measure(K[1])?])
+    Ok([measure(K[0], &sample)?, measure(K[1], &sample)?, measure(K[2], &of_many)?])
 }
 
 #[cfg(test)]

@@ -132,11 +132,10 @@ impl<'a, C: Codec> Search<'a, C> {
         let nprobe = effort.nprobe.unwrap_or_else(|| {
             let columns = index.spaces.len();
             let terms = self.terms.iter().map(|term| (term.column, term.weight));
-            let measured = index.recall.lists(effort, self.request.k, terms, columns);
-            let nprobe = measured.unwrap_or_else(|| recall::guessed(index.lists(), columns));
             let found = self.request.filter.map_or(index.rows, |filter| filter.count().max(1));
-            let share = found as f64 / index.rows.max(1) as f64;
-            (nprobe as f64 / share.sqrt()) as usize
+            let one_in = (index.rows as f32 / found as f32).max(1.0);
+            let measured = index.recall.lists(effort, self.request.k, one_in, terms, columns);
+            measured.unwrap_or_else(|| (recall::guessed(index.lists(), columns) as f32 * one_in.sqrt()) as usize)
         });
         nprobe.clamp(1, self.index.lists().max(1))
     }
@@ -145,12 +144,14 @@ impl<'a, C: Codec> Search<'a, C> {
     pub(super) fn is_scan_cheaper(&self, nprobe: usize) -> bool {
         let index = self.index;
         let width = index.centroids.shape.width() as f64;
-        let rows = self.request.filter.map_or(index.rows, |filter| filter.count().min(index.rows)) as f64;
-        let lists = index.lists().max(1) as f64;
+        let (rows, lists) = (index.rows.max(1) as f64, index.lists().max(1) as f64);
+        let found = self.request.filter.map_or(index.rows, |filter| filter.count().min(index.rows)) as f64;
+        // The share of blocks that have a row that may be found.
+        let touched = if self.filter_first { 1.0 - (1.0 - found / rows).powi(BLOCK_ROWS as i32) } else { 1.0 };
         // Nanoseconds, roughly.
-        let (exact, coded) = (10.0 + 0.08 * width, 1.0 + 0.02 * width);
-        let scanned = lists + index.rows as f64 * nprobe as f64 / lists;
-        rows * exact < scanned * coded + 50.0 * nprobe as f64 + 10.0 * self.request.k as f64 * exact
+        let (exact, coded) = (10.0 + 0.12 * width, 1.0 + touched * (2.0 + 0.01 * width));
+        let scanned = coded * rows * nprobe as f64 / lists;
+        found * exact < scanned + 3.0 * lists + 50.0 * nprobe as f64 + 5.0 * self.request.k as f64 * exact
     }
 
     /// Adds the rows of a list that may be among the nearest.
