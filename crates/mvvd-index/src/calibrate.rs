@@ -23,8 +23,8 @@ pub(crate) const K: usize = 10;
 const VALUES_MAX: usize = 1 << 33;
 const QUERIES_MAX: usize = 128;
 const QUERIES_MIN: usize = 16;
-/// Answers that are compared, about, all queries together: where each has many, fewer queries tell as much.
-const ANSWERS_MAX: usize = 1 << 14;
+/// Answers that are compared, about, all queries together: many answers take long.
+const ANSWERS_MAX: usize = 1 << 15;
 /// Points that a stored curve may have.
 const POINTS_MAX: usize = 64;
 /// Beyond this recall more effort is not measured.

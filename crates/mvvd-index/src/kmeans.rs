@@ -3,7 +3,6 @@
 //! Training takes a sample: first a few large clusters, then clusters within each, then rounds over all (as hierarchical
 //! k-means in faiss and SuperKMeans 2026). The nearest of many centroids is found as the nearest of many rows: their RaBitQ
 //! codes give bounds by [`kernels::fastscan`], 32 centroids at a time, and those that could be the nearest are measured.
-//! For 4096 centroids of 128 dimensions that takes an eighth of the time of a matrix product.
 
 use std::ops::Range;
 
@@ -122,7 +121,7 @@ impl Centroids {
         (codes, self.factors[at..].first_chunk().expect("96 factors of each column and block"))
     }
 
-    /// The centroid nearest to `point`, all but certainly, and its squared distance. The codes are of squared distances,
+    /// The centroid nearest to `point`, or one nearly as near, and its squared distance. The codes are of squared distances,
     /// and there is a centroid.
     pub(crate) fn nearest(&self, point: &[f32], scratch: &mut Scratch) -> (u32, f32) {
         scratch.set(&self.shape, point);

@@ -20,7 +20,7 @@ const SORTED_MIN: usize = 32;
 
 /// Rows, lowest bound first: a hit's distance is a bound from below of the row's own, as is the number in a [`Bound`].
 ///
-/// They are put in order a part at a time, each twice as long as those before: mostly few are asked for.
+/// They are put in order a part at a time, each as long as all before it: mostly few are asked for.
 pub(crate) fn by_bound<T: Ord + Copy>(mut bounds: Vec<T>) -> impl Iterator<Item = T> {
     let (mut next, mut sorted) = (0, 0);
     std::iter::from_fn(move || {

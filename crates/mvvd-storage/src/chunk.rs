@@ -281,7 +281,7 @@ pub(crate) fn key_id(schema: &TableSchema) -> u32 {
     schema.primary_key().map_or(NUMBER_ID, |i| schema.columns()[i].id)
 }
 
-/// The live rows of some chunks in one order, key by key, before they are copied.
+/// The live rows of some chunks in one order, key by key, before they are written or copied.
 pub(crate) struct Merge<'a> {
     schema: &'a TableSchema,
     chunks: &'a [Arc<Chunk>],
@@ -399,16 +399,19 @@ impl<'a> Merge<'a> {
         Ok(columns)
     }
 
-    /// The chunk, and where in it, that has the rows in `range` of the order one after the other.
-    fn run(&self, range: Range<usize>) -> Option<(&'a Chunk, Range<usize>)> {
+    /// The chunk in memory, and where in it, that has the rows in `range` of the order one after the other.
+    pub(crate) fn run(&self, range: Range<usize>) -> Option<(&'a Chunk, Range<usize>)> {
         let &(chunk, first) = self.sources.get(range.start)?;
+        if self.chunks[chunk].is_stored() {
+            return None;
+        }
         let is_run =
             self.sources[range.clone()].iter().copied().eq((first..).map(|row| (chunk, row)).take(range.len()));
         is_run.then(|| (&*self.chunks[chunk], first..first + range.len()))
     }
 
-    /// The rows in `range` of the order, with `fields` as [`stored_fields`] gives them; copied, unless a chunk has them as
-    /// they are.
+    /// The rows in `range` of the order, with `fields` as [`stored_fields`] gives them; copied, unless a chunk in memory
+    /// has them as they are.
     pub(crate) fn batch(&self, fields: &[(u32, FieldRef)], range: Range<usize>) -> Result<RecordBatch> {
         let rows = range.len();
         let columns = match self.run(range.clone()) {

@@ -248,8 +248,8 @@ impl Disk {
                 let path = segment_path(id);
                 written.push(path.clone());
                 let count = range.len();
-                // The copy: small enough to be made whatever else there is, since a flush is what makes room.
-                let _copied = self.memory.note(count * row_bytes);
+                // The copy, if one is made: small enough whatever else there is, since a flush is what makes room.
+                let _copied = merge.run(range.clone()).is_none().then(|| self.memory.note(count * row_bytes));
                 let batch = merge.batch(&fields, range)?;
                 let seal = self.options.seal.clone();
                 let meta = segment::write_segment(&*self.fs, &path, id, &fields, &batch, seal)?;

@@ -43,10 +43,10 @@ impl Beam {
         }
     }
 
-    /// The distance of the farthest of the `count` nearest, at least 1; infinite while there are fewer.
+    /// The distance of the farthest of the `count` nearest; infinite while there are fewer.
     #[inline(always)]
     pub(super) fn farthest_of(&self, count: usize) -> f32 {
-        self.keys.get(count - 1).map_or(f32::INFINITY, |&key| f32::from_bits((key >> 32) as u32))
+        self.keys.get(count.saturating_sub(1)).map_or(f32::INFINITY, |&key| f32::from_bits((key >> 32) as u32))
     }
 
     /// Offers a node; a distance below 0 counts as 0. False if it was not near enough, or is there with this distance.

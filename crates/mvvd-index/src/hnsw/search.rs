@@ -15,14 +15,15 @@ use crate::vectors::Vectors;
 /// What a walk through the graph should find.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
+    /// Rows.
+    pub(super) k: usize,
     /// Candidates that lead the way.
     pub(super) ef: usize,
-    /// More of them lead it until so many nodes that may be found are nearer than what lies ahead. Without a filter, the
-    /// first `ef` are enough.
+    /// With a filter, more of them lead it until so many nodes that may be found are nearer than what lies ahead.
     pub(super) enough: usize,
-    /// Candidates at most.
+    /// Candidates at most; `ef` without a filter.
     pub(super) most: usize,
-    /// Rows that are kept to be measured exactly.
+    /// Nodes that are kept to be measured exactly.
     pub(super) keep: usize,
 }
 
@@ -59,9 +60,9 @@ impl Hnsw {
     ) -> Result<Vec<Hit>> {
         let filter = filter.filter(|filter| filter.count() < self.rows);
         let most = filter.map_or(self.findable_rows(), Filter::count);
-        let keep = k.saturating_add(k / 2).saturating_add(8);
-        let enough = enough(ef, k).min(keep);
-        let wanted = Wanted { ef, enough, most: ef, keep };
+        let enough = enough(ef, k);
+        let keep = k.saturating_add(k / 2).saturating_add(8).max(if filter.is_some() { enough } else { 0 });
+        let wanted = Wanted { k, ef, enough, most: ef, keep };
         if most <= wanted.keep {
             return Ok(self.measure_all(column, term, k, filter));
         }
@@ -143,8 +144,8 @@ impl Hnsw {
     }
 }
 
-/// Nodes that may be found, and are nearer than what lies ahead, that end a walk with a filter. It has visited many more
-/// by then than a walk without one, so the next `k` are known nearly for sure.
+/// Nodes that may be found, and are nearer than what lies ahead, that end a walk with a filter: few more than `k`, since by
+/// then it has visited many more nodes than a walk without one.
 pub(super) fn enough(ef: usize, k: usize) -> usize {
     (ef / 4).max(k.saturating_add(2))
 }
@@ -159,7 +160,7 @@ fn measure(column: &Vectors<'_>, term: &Term, ordinals: &[Ordinal]) -> Vec<Hit> 
 }
 
 /// Malkov & Yashunin 2018, algorithm 2, towards a query: visits the nearest known node until the `ef` nearest known ones
-/// are visited.
+/// are visited, or with a filter, until [`Wanted::enough`] are nearer than it.
 ///
 /// With estimates (Gou et al. 2024), a node that looks near is measured at once rather than when it is visited: that
 /// costs a fraction of a visit, and far fewer visits find the same.

@@ -590,7 +590,11 @@ fn a_filter_is_walked_with_or_scanned() {
     let index = open_index(&spec, &bytes_of(&spec, column), dims);
     for (one_in, scans) in [(2, false), (3, false), (60, true)] {
         let filter = Filter::of_ordinals(rows, (0..rows as u32).filter(|row| row % one_in == 0));
-        assert_eq!(index.scans(Some(&filter), index.filtered_ef(&filter, 40, 13)), scans, "one in {one_in}");
+        assert_eq!(
+            index.scans(Some(&filter), index.filtered_ef(&filter, 40, super::search::enough(40, 10))),
+            scans,
+            "one in {one_in}"
+        );
         let found = recall(&index, column, Metric::L2, &queries(dims, 40), Some(&filter));
         assert!(found >= 0.95, "one in {one_in}: {found}");
     }

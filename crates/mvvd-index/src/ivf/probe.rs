@@ -101,7 +101,7 @@ impl<C: Codec> Prepared<C> {
     }
 }
 
-/// The `count` nearest lists, all but certainly, nearest first; all of them in order if `count` is not less.
+/// The `count` nearest lists, or ones nearly as near, nearest first; all of them in order if `count` is not less.
 pub(super) fn nearest_lists<C: Codec>(index: &Ivf<C>, terms: &[Prepared<C>], count: usize) -> Vec<Probe> {
     let centroids = &index.centroids;
     let lists: Vec<u32> = match count * 2 >= centroids.count || centroids.count <= 2 * BLOCK_ROWS {
@@ -131,7 +131,7 @@ fn score<C: Codec>(index: &Ivf<C>, terms: &[Prepared<C>], list: u32) -> f32 {
     terms.iter().map(one).sum()
 }
 
-/// Lists among which the `count` nearest are, by the bounds of their centroids.
+/// Lists among which the `count` nearest are, mostly, by the bounds of their centroids.
 fn candidates<C: Codec>(index: &Ivf<C>, terms: &[Prepared<C>], count: usize) -> Vec<u32> {
     let centroids = &index.centroids;
     let scales: Vec<_> = terms.iter().map(|term| term.bits.scale(term.weight, DEVIATIONS, term.length)).collect();

@@ -129,7 +129,7 @@ fn curves<C: Codec>(
             build.check()?;
             let request = Request { terms: &query.terms, k, filter: None, effort: Effort::default() };
             match Search::new(index, columns, &request) {
-                Some(search) => Ok(search.nearest(nprobe)),
+                Some(search) => Ok(search.nearest(nprobe, nprobe)),
                 None => Ok(exact::search(columns, index.rows, &request)),
             }
         })

@@ -17,6 +17,8 @@ use crate::vectors::Vectors;
 const DEVIATIONS: f32 = 1.9;
 /// Bytes of each part of a list that are asked for in advance.
 const PREFETCHED: usize = 1024;
+/// Part of the usual number of rows that may be found that makes lists enough.
+const USUAL_MIN: f64 = 0.7;
 /// Where fewer than one of so many rows may be found, blocks without any are passed over before their bounds are known.
 const SPARSE: usize = 16;
 
@@ -46,7 +48,7 @@ pub(super) fn search<C: Codec>(index: &Ivf<C>, columns: &[Vectors<'_>], request:
     if search.is_scan_cheaper(nprobe) {
         return Ok(exact::search(columns, index.rows, request));
     }
-    Ok(search.nearest(nprobe))
+    Ok(search.nearest(nprobe, index.lists()))
 }
 
 /// What the codes say of the distances of the rows at `ordinals`, which ascend; NaN where they say nothing.
@@ -94,28 +96,39 @@ impl<'a, C: Codec> Search<'a, C> {
         Some(Self { index, columns, request, terms, weightless, root, deviations: DEVIATIONS, filter_first })
     }
 
-    /// The nearest rows of the `nprobe` nearest lists, and of more where these have too few.
-    pub(super) fn nearest(&self, mut nprobe: usize) -> Vec<Hit> {
+    /// The nearest rows of the `nprobe` nearest lists, and of more, yet at most `most`, where these have too few, or fewer of
+    /// those that may be found than as many lists elsewhere: then the filter has little of what is near.
+    pub(super) fn nearest(&self, mut nprobe: usize, most: usize) -> Vec<Hit> {
         let (index, request) = (self.index, self.request);
         let mut limit = Limit::new(request.k);
         let mut candidates = Vec::new();
         // The nearest lists are found by estimates: more of them need not be the same and others.
         let mut scanned = vec![false; index.lists()];
+        let usual = match request.filter {
+            Some(filter) if self.filter_first => filter.count() as f64 / index.lists() as f64 * nprobe as f64,
+            _ => 0.0,
+        };
+        let mut seen = 0.0;
         loop {
             let probes = nearest_lists(index, &self.terms, nprobe);
             for (probe, next) in probes.iter().zip(probes.iter().skip(1).map(Some).chain([None])) {
                 next.inspect(|next| index.prefetch(next.list as usize));
                 if !std::mem::replace(&mut scanned[probe.list as usize], true) {
-                    self.scan(*probe, &mut limit, &mut candidates);
+                    seen += f64::from(self.scan(*probe, &mut limit, &mut candidates));
                 }
             }
-            if limit.get() < f32::INFINITY || probes.len() == index.lists() {
+            if (limit.get() < f32::INFINITY && seen >= USUAL_MIN * usual) || nprobe >= most {
                 break;
             }
-            nprobe = (4 * nprobe).min(index.lists());
+            nprobe = (2 * nprobe).min(most);
         }
         let full = limit.exact() < f32::INFINITY;
         candidates.retain(|candidate: &Bound| candidate.bound() <= limit.get());
+        if let Some(root) = self.root {
+            // The root makes no difference below nothing, nor must the order of bounds.
+            let clamped = |low: f32| if root < 0.0 { low.min(0.0) } else { low.max(0.0) };
+            candidates.iter_mut().for_each(|one| *one = Bound::new(clamped(one.bound()), one.ordinal()));
+        }
         let hit = |bound: Bound| Hit { distance: self.bound(bound.bound()), ordinal: bound.ordinal() };
         let bounds = refine::by_bound(candidates).map(hit);
         let hits = refine::nearest(self.columns, request, bounds);
@@ -151,12 +164,15 @@ impl<'a, C: Codec> Search<'a, C> {
         // Nanoseconds, roughly.
         let (exact, coded) = (10.0 + 0.12 * width, 1.0 + touched * (2.0 + 0.01 * width));
         let scanned = coded * rows * nprobe as f64 / lists;
-        found * exact < scanned + 3.0 * lists + 50.0 * nprobe as f64 + 5.0 * self.request.k as f64 * exact
+        found * exact < scanned + 3.0 * lists + 50.0 * nprobe as f64 + 10.0 * self.request.k as f64 * exact
     }
 
-    /// Adds the rows of a list that may be among the nearest.
-    fn scan(&self, probe: Probe, limit: &mut Limit, out: &mut Vec<Bound>) {
+    /// Adds the rows of a list that may be among the nearest. How many it has that may be found, where the filter comes
+    /// first.
+    fn scan(&self, probe: Probe, limit: &mut Limit, out: &mut Vec<Bound>) -> u32 {
+        let mut seen = 0;
         self.each_block(probe, |block, allowed, bounds| {
+            seen += allowed.count_ones();
             let mut mask = kernels::below(&bounds.low, limit.get()) & allowed;
             while mask != 0 {
                 let row = mask.trailing_zeros() as usize;
@@ -168,6 +184,7 @@ impl<'a, C: Codec> Search<'a, C> {
                 }
             }
         });
+        seen
     }
 
     /// Calls `found` with each block of a list, the rows in it that are not known to be filtered out, and their bounds,
