@@ -147,7 +147,7 @@ impl Hnsw {
 /// Nodes that may be found, and are nearer than what lies ahead, that end a walk with a filter: few more than `k`, since by
 /// then it has visited many more nodes than a walk without one.
 pub(super) fn enough(ef: usize, k: usize) -> usize {
-    (ef / 4).max(k.saturating_add(2))
+    k.saturating_add((ef / 16).max(2))
 }
 
 /// Rows with their distances.

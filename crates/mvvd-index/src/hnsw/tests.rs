@@ -615,7 +615,7 @@ fn a_filter_may_have_nothing_near_the_query() {
         let mut sorted = distances.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         // Half of the rows, and none of the nearest third.
-        let far = |row: &Ordinal| distances[*row as usize] > sorted[rows / 3] && row % 4 != 0;
+        let far = |row: &Ordinal| distances[*row as usize] > sorted[rows / 3] && !row.is_multiple_of(4);
         let filter = Filter::of_ordinals(rows, ordinals.iter().copied().filter(far));
         found += recall(&*index, column, Metric::L2, &[query], Some(&filter)) / 20.0;
     }
