@@ -605,6 +605,14 @@ mod tests {
         check(&list(vec![f64::INFINITY]), None, "VECTOR(1)", Err((0, "infinite value not allowed in vector")));
         check(&list(vec![1e300]), None, "VECTOR(1)", Err((0, "a value is out of range for type vector")));
         check(&list(vec![1e5]), None, "HALFVEC(1)", Err((0, "\"100000\" is out of range for type halfvec")));
+        // The last number that rounds to the largest of f16, and the first that does not.
+        check(&list(vec![65_519.0]), None, "HALFVEC(1)", Ok(&[Some("[65504]")]));
+        check(
+            &list(vec![-1.0, -65_520.0]),
+            None,
+            "HALFVEC(1)",
+            Err((1, "\"-65520\" is out of range for type halfvec")),
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use mvvd_core::ErrorKind;
 use proptest::prelude::*;
 
 use super::*;
+use crate::chunk::stored_fields;
 use crate::key::Key;
 
 fn table() -> Table {
@@ -42,6 +43,30 @@ fn content(snapshot: &Snapshot) -> BTreeMap<i64, String> {
 fn row_of(table: &Table, id: i64) -> RowId {
     let snapshot = table.snapshot();
     snapshot.row_id(snapshot.find(&Key::Int(id)).unwrap().unwrap())
+}
+
+#[test]
+fn rows_of_one_chunk_are_written_as_a_copy_of_them_would_be() {
+    let names = vec![(Field::new("name", DataType::Utf8, true), None)];
+    let table = Table::new(TableSchema::new(names, None, false).unwrap());
+    let names = StringArray::from(vec![Some("a"), Some("b"), None, Some("d"), Some("e"), Some("f")]);
+    let rows = RecordBatch::try_new(Arc::clone(table.head().schema().arrow()), vec![Arc::new(names)]).unwrap();
+    table.append(&[rows]).unwrap().wait().unwrap();
+    let gone = [0, 1, 4].map(|ordinal| table.head().chunks()[0].row_id(ordinal));
+    table.delete(&gone).unwrap().wait().unwrap();
+    let seven: arrow::array::ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    let column = Field::new("n", DataType::Int64, false);
+    table.alter(|schema| schema.with_column(column, Some("7".into()), Some(seven))).unwrap().wait().unwrap();
+    let head = table.head();
+    let merge = Merge::new(head.schema(), head.chunks()).unwrap();
+    // Rows 2, 3 and 5 are left.
+    for (range, is_run) in [(0..2, true), (1..2, true), (2..3, true), (1..3, false), (0..3, false), (3..3, false)] {
+        assert_eq!(merge.run(range.clone()).is_some(), is_run, "{range:?}");
+        let written = merge.batch(&stored_fields(head.schema()), range.clone()).unwrap();
+        let copied = merge.chunk(9, range.clone()).unwrap().all_columns().unwrap();
+        let copied: Vec<_> = copied.into_iter().map(|(_, array)| array).collect();
+        assert_eq!(written.columns(), copied, "{range:?}");
+    }
 }
 
 #[test]
